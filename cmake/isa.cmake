@@ -1,0 +1,32 @@
+# medkern_kernels: every csrc/isa/<family>.cpp compiled once per instruction set, and the run-time
+# choice between them. A build for another architecture has the baseline only.
+set(isa_variants "baseline")
+set(isa_flags_baseline "")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  list(APPEND isa_variants avx2 avx512)
+  set(isa_flags_baseline -march=x86-64-v2)
+  set(isa_flags_avx2 -march=x86-64-v3)
+  set(isa_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+endif()
+
+file(GLOB family_sources CONFIGURE_DEPENDS csrc/isa/*.cpp)
+list(FILTER family_sources EXCLUDE REGEX "dispatch\\.cpp$")
+
+# Sanitized kernels are tested, not timed; optimising them takes minutes.
+set(isa_optimisation -O3)
+if(MEDKERN_SANITIZE)
+  set(isa_optimisation -O1)
+endif()
+
+add_library(medkern_kernels STATIC csrc/isa/dispatch.cpp)
+target_link_libraries(medkern_kernels PUBLIC medkern_flags)
+foreach(isa IN LISTS isa_variants)
+  add_library(medkern_${isa} OBJECT ${family_sources})
+  target_link_libraries(medkern_${isa} PRIVATE medkern_flags)
+  target_compile_definitions(medkern_${isa} PRIVATE MEDKERN_ISA=${isa})
+  target_compile_options(medkern_${isa} PRIVATE ${isa_optimisation} ${isa_flags_${isa}})
+  target_sources(medkern_kernels PRIVATE $<TARGET_OBJECTS:medkern_${isa}>)
+endforeach()
+if("avx2" IN_LIST isa_variants)
+  target_compile_definitions(medkern_kernels PRIVATE MEDKERN_X86)
+endif()

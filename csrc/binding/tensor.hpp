@@ -1,0 +1,47 @@
+// What every torch binding needs: allocation with given strides, threads, clear errors.
+//
+// The library uses the LibTorch stable ABI only, so that one binary serves every torch >= 2.11.
+// Users reach these kernels through medkern.<op>, which checks arguments and explains itself; the
+// checks here keep a direct torch.ops call from touching memory it must not.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace medkern {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline Tensor empty_strided(const Tensor& like, const std::vector<int64_t>& size,
+                            const std::vector<int64_t>& stride, ScalarType dtype) {
+  using torch::stable::detail::from;
+  std::array<StableIValue, 7> stack{from(like),
+                                    from(size),
+                                    from(stride),
+                                    from(std::optional<ScalarType>(dtype)),
+                                    from(std::optional<int64_t>()),
+                                    from(std::optional<torch::stable::Device>()),
+                                    from(std::optional<bool>())};
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      torch_call_dispatcher("aten::new_empty_strided", "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+// Runs body(begin, end) over [0, units) on torch's threads, at least `kGrain` elements each.
+template <class Body>
+void parallel_units(int64_t units, int64_t elements_per_unit, const Body& body) {
+  constexpr int64_t kGrain = 32768;
+  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, elements_per_unit));
+  torch::stable::parallel_for(0, units, grain, body);
+}
+
+}  // namespace medkern

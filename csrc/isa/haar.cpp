@@ -1,0 +1,1 @@
+#include "core/haar_kernels.hpp"

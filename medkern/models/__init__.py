@@ -1,0 +1,1 @@
+"""Thin models on the ops."""

@@ -1,0 +1,1 @@
+"""Readable definitions of every op in plain PyTorch: the oracle, and the fallback."""

@@ -1,0 +1,121 @@
+"""The CUDA kernels, run on the CPU by csrc/emulation, against the same oracles as the CPU kernels.
+
+Needs the library that `pip install -Ccmake.define.MEDKERN_EMULATED=ON` builds (`make test` does).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+
+import pytest
+import torch
+
+from medkern import _library, _registry
+from medkern._registry import OPS, Op, Sample
+
+# A sanitized build is named by the environment: build_support/emulated_sanitize.sh.
+EMULATED = os.environ.get("MEDKERN_EMULATED_LIBRARY") or _library.find("_emulated")
+pytestmark = pytest.mark.skipif(EMULATED is None, reason="built without MEDKERN_EMULATED")
+WIDTHS = (1, 31, 33, 257, 1000)
+
+
+library = torch.library.Library("medkern_emulated", "DEF")  # lives as long as its ops
+
+
+@functools.cache
+def emulated() -> dict[str, Op]:
+    """Every op again, as `torch.ops.medkern_emulated`, on the device code."""
+    ops = {name: _registry.define(op.spec, library, "medkern_emulated") for name, op in OPS.items()}
+    torch.ops.load_library(EMULATED)
+    return ops
+
+
+def each_sample():
+    return pytest.mark.parametrize(
+        ("name", "sample"),
+        [
+            pytest.param(name, s, id=f"{name}-{str(dtype)[6:]}-{s.name}")
+            for name, op in OPS.items()
+            for dtype in op.spec.dtypes
+            for s in op.spec.samples(dtype)
+        ],
+    )
+
+
+def assert_equals_cpu_kernel(name: str, sample: Sample) -> None:
+    """Bit for bit: the same arithmetic in the same order, with no contraction."""
+    actual, expected = emulated()[name](*sample.args), OPS[name](*sample.args)
+    assert actual.dtype == expected.dtype
+    assert actual.numel() == 0 or actual.stride() == expected.stride()
+    assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_has_device_code(name):
+    emulated()
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"medkern_emulated::{name}", "CPU")
+
+
+@each_sample()
+def test_equals_cpu_kernel(name, sample, verifies):
+    verifies(name, "CUDA emulated")
+    assert_equals_cpu_kernel(name, sample)
+
+
+def haar_shapes(dtype):
+    """Sizes that cross block borders and take every kernel: rows, channels and blocks."""
+    for width, height in itertools.product(WIDTHS, (1, 2, 5)):
+        yield torch.randn(1, 2, height, width).to(dtype), 2
+    yield torch.randn(3, 2, 6, 256).to(dtype), 2
+    yield torch.randn(1, 2, 4, 264).to(dtype)[..., :263], 2  # odd, but in aligned rows
+    yield torch.randn(1, 2, 4, 130).to(dtype)[..., :128], 2  # even, in rows that are not aligned
+    yield torch.randn(2, 32, 6, 5).to(dtype).contiguous(memory_format=torch.channels_last), 2
+    yield torch.randn(1, 33, 7, 4).to(dtype).contiguous(memory_format=torch.channels_last), 2
+    yield torch.randn(1, 2, 3, 5, 33).to(dtype), 3
+    yield torch.randn(1, 1, 5, 7, 64).to(dtype), 3
+    yield torch.randn(2, 3, 257).to(dtype), 1
+    yield torch.randn(2, 3, 1024).to(dtype), 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("pad", ["zero", "symmetric", "reflect", "periodic"])
+def test_haar_sizes(dtype, pad):
+    for x, ndim in haar_shapes(dtype):
+        size = list(x.shape[2:])
+        if pad == "reflect" and min(size) == 1:
+            continue
+        bands = OPS["haar_dwt"](x, ndim, pad)
+        calls = [
+            ("haar_dwt", (x, ndim, pad)),
+            ("haar_idwt", (bands, size, pad)),
+            ("_haar_max_concat", (x, x, ndim, pad)),
+        ]
+        calls.append(
+            ("_haar_max_concat_backward", (OPS["_haar_max_concat"](x, x, ndim, pad), x, ndim, pad))
+        )
+        for mode in ("ll", "iewa", "all", "bands"):
+            pooled = OPS["haar_pool"](x, mode, ndim, pad)
+            calls.append(("haar_pool", (x, mode, ndim, pad)))
+            calls.append(("_haar_pool_backward", (pooled, size, mode, pad)))
+        for name, args in calls:
+            assert_equals_cpu_kernel(name, Sample("", args))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+def test_lifting_sizes(dtype):
+    for shape, ndim in (((1, 2, 5, 1000), 2), ((2, 1, 3, 5, 33), 3), ((2, 257), 1)):
+        x = torch.randint(0, 256, (1, *shape) if ndim == 1 else shape, dtype=dtype)
+        assert_equals_cpu_kernel("_haar_lift", Sample("", (x, ndim, "symmetric")))
+        bands = OPS["_haar_lift"](x, ndim, "symmetric")
+        assert_equals_cpu_kernel("_haar_unlift", Sample("", (bands, list(x.shape[2:]))))
+
+
+@pytest.mark.parametrize("order", ["0", "1", "7"])
+def test_thread_order_does_not_matter(order, monkeypatch):
+    monkeypatch.setenv("MEDKERN_EMULATION_ORDER", order)
+    x = torch.randn(2, 3, 33, 130)
+    assert_equals_cpu_kernel("haar_dwt", Sample("", (x, 2, "periodic")))
+    bands = OPS["haar_dwt"](x, 2, "periodic")
+    assert_equals_cpu_kernel("haar_idwt", Sample("", (bands, [33, 130], "periodic")))

@@ -1,0 +1,512 @@
+"""The Triton kernels without a GPU: run by Triton's interpreter, and compiled ahead of time.
+
+The interpreter has to be chosen before Triton is imported, so `test_in_the_interpreter` runs this
+file again in a process of its own, where the tests of the `interpreted` section are collected. It
+follows raw pointers and runs one program after the other; `Memory` supplies what that hides: every
+load must hit an element of an input, and every element of the output must be stored exactly once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import itertools
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from medkern._registry import OPS
+from medkern.reference import haar as reference
+
+ROOT = Path(__file__).parent.parent
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+has_triton = importlib.util.find_spec("triton") is not None
+needs_triton = pytest.mark.skipif(not has_triton, reason="Triton is not installed")
+interpreted = pytest.mark.skipif(not INTERPRETING, reason="run by test_in_the_interpreter")
+
+# Against the reference computed in float64, relative to the largest value. The interpreter rounds
+# to bfloat16 towards zero.
+TOLERANCE = {
+    torch.float16: 2e-3,
+    torch.bfloat16: 1.6e-2,
+    torch.float32: 2e-6,
+    torch.float64: 1e-14,
+}
+
+
+def kernels(name: str) -> Any:
+    """medkern.kernels.<name>, also where the installed medkern does not hold the kernels."""
+    if "medkern.kernels" not in sys.modules and importlib.util.find_spec("medkern.kernels") is None:
+        package = types.ModuleType("medkern.kernels")
+        package.__path__ = [str(ROOT / "kernels")]
+        sys.modules["medkern.kernels"] = package
+    return importlib.import_module(f"medkern.kernels.{name}")
+
+
+def source_of(name: str) -> str:
+    return (ROOT / "kernels" / f"{name}.py").read_text()
+
+
+def load_source(source: str, folder: Path, name: str = "medkern_variant") -> Any:
+    """A module made of `source`; on disk, as Triton reads the source of its kernels."""
+    kernels("_compile")
+    path = folder / f"{name}.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def canary(dtype: torch.dtype) -> float | int:
+    return float("nan") if dtype.is_floating_point else torch.iinfo(dtype).max
+
+
+def addresses(t: Tensor) -> np.ndarray:
+    """The address of every element, sorted."""
+    offsets = np.zeros((), np.int64)
+    for n, stride in zip(t.shape, t.stride(), strict=True):
+        offsets = offsets[..., None] + np.arange(n) * stride
+    return np.unique(offsets.ravel() * t.element_size() + t.data_ptr()).astype(np.uint64)
+
+
+def surrounded(t: Tensor) -> Tensor:
+    """A copy with the same strides whose gaps and surroundings are canaries."""
+    margin = 64
+    extent = 1 + sum((n - 1) * stride for n, stride in zip(t.shape, t.stride(), strict=True))
+    buffer = torch.full((max(extent, 0) + 2 * margin,), canary(t.dtype), dtype=t.dtype)
+    view = buffer.as_strided(t.shape, t.stride(), margin)
+    target, source = view, t
+    for axis, stride in enumerate(t.stride()):
+        if stride == 0 and t.shape[axis]:
+            target, source = target.narrow(axis, 0, 1), source.narrow(axis, 0, 1)
+    target.copy_(source)
+    return view
+
+
+def in_wider_rows(t: Tensor) -> Tensor:
+    """A copy inside a larger image of canaries, with odd strides."""
+    larger = torch.full([n + 3 for n in t.shape], canary(t.dtype), dtype=t.dtype)
+    inside = larger[tuple(slice(1, n + 1) for n in t.shape)]
+    return inside.copy_(t)
+
+
+class Memory:
+    """Watches every load and store of the interpreter.
+
+    Tensors that `new_empty` allocates meanwhile are surrounded by canaries; each of their elements
+    must be stored once, by one program, and nothing else may be stored.
+    """
+
+    def __init__(self, inputs: list[Tensor], patch: pytest.MonkeyPatch) -> None:
+        from triton.runtime import interpreter
+
+        self.readable = np.unique(np.concatenate([addresses(t) for t in inputs]))
+        self.writable = np.empty(0, np.uint64)
+        self.stored: list[np.ndarray] = []
+        self.buffers: list[tuple[Tensor, Tensor]] = []
+        self._interpreter = interpreter._interpreter
+        patch.setattr(interpreter, "_interpreter", self)
+        patch.setattr(interpreter, "_patch_lang", _PatchOnce(interpreter._patch_lang))
+        new_empty = torch.Tensor.new_empty
+
+        def new_surrounded(like: Tensor, *size: Any, **options: Any) -> Tensor:
+            t = new_empty(like, *size, **options)
+            if t.numel() == 0:
+                return t
+            t = surrounded(t.fill_(canary(t.dtype)))
+            self.writable = addresses(t)
+            self.buffers.append((t, t.new_tensor([]).set_(t.untyped_storage())))
+            return t
+
+        patch.setattr(torch.Tensor, "new_empty", new_surrounded)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._interpreter, name)
+
+    def load(self, at: np.ndarray, mask: np.ndarray, other: np.ndarray, dtype: Any) -> Any:
+        wrong = ~np.isin(at[mask], self.readable)
+        assert not wrong.any(), f"{wrong.sum()} loads from outside the inputs"
+        return self._interpreter.load(at, mask, other, dtype)
+
+    def store(self, at: np.ndarray, value: np.ndarray, mask: np.ndarray) -> Any:
+        wrong = ~np.isin(at[mask], self.writable)
+        assert not wrong.any(), f"{wrong.sum()} stores outside the output"
+        self.stored.append(at[mask])
+        return self._interpreter.store(at, value, mask)
+
+    def check(self) -> None:
+        stored = np.concatenate([np.empty(0, np.uint64), *self.stored])
+        assert len(np.unique(stored)) == len(stored), "an element was stored twice"
+        assert len(stored) == len(self.writable), "an element was never stored"
+
+
+class _PatchOnce:
+    """Triton patches its language again in every nested call, at half of the whole run's cost."""
+
+    def __init__(self, patch_language: Any) -> None:
+        self.patch_language = patch_language
+        self.scopes: dict[int, Any] = {}
+        self.outermost: Any = None
+
+    def __call__(self, function: Any) -> Any:
+        scope = types.SimpleNamespace(restore=lambda: None)
+        if self.outermost is None:
+            self.outermost = scope
+            scope.restore = self.restore
+        module = id(function.__globals__)
+        if module not in self.scopes:
+            self.scopes[module] = self.patch_language(function)
+        return scope
+
+    def restore(self) -> None:
+        for scope in reversed(self.scopes.values()):
+            scope.restore()
+        self.scopes.clear()
+        self.outermost = None
+
+
+def run(launcher: Any, args: tuple[Any, ...]) -> Tensor:
+    """Call a launcher in the interpreter under the eyes of `Memory`."""
+    given = [surrounded(a) if isinstance(a, Tensor) else a for a in args]
+    with pytest.MonkeyPatch.context() as patch:
+        memory = Memory([a for a in given if isinstance(a, Tensor)], patch)
+        out = launcher(*given)
+        memory.check()
+    return out.clone()
+
+
+def check(name: str, out: Tensor, args: tuple[Any, ...]) -> None:
+    """Compare with the reference in float64, and the layout with what the fake promises."""
+    spec = OPS[name].spec
+    widened = (a.double() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args)
+    expected = spec.reference(*widened)
+    promised = spec.fake(*args)
+    assert (out.dtype, out.shape) == (promised.dtype, promised.shape)
+    assert out.numel() == 0 or out.stride() == promised.stride()
+    if not out.is_floating_point():
+        assert torch.equal(out, expected)
+        return
+    finite = expected[expected.isfinite()].abs().tolist()
+    atol = TOLERANCE[out.dtype] * max([1.0, *finite])
+    torch.testing.assert_close(out.double(), expected, rtol=0, atol=atol, equal_nan=True)
+
+
+@contextlib.contextmanager
+def naming(sample: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{sample}: {error}") from error
+
+
+def few_blocks(module: Any, patch: pytest.MonkeyPatch) -> None:
+    """Cut the work into programs of 32 blocks, so that small images take several."""
+    patch.setattr(module, "choose_config", lambda *_: module.Config(1, 1))
+
+
+OPS_AND_DTYPES = [
+    pytest.param(name, dtype, id=f"{name}-{str(dtype)[6:]}")
+    for name in OPS
+    if "haar" in name
+    for dtype in OPS[name].spec.dtypes
+]
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize(("name", "dtype"), OPS_AND_DTYPES)
+def test_every_sample(name, dtype, monkeypatch, verifies):
+    verifies(name, "Triton interpreted")
+    haar = kernels("haar")
+    assert haar.why_not(torch.empty(1, dtype=dtype)) is None
+    if dtype is torch.float32:
+        few_blocks(haar, monkeypatch)
+    # The halves differ in how they are loaded and stored alone: each takes every other sample.
+    share = {torch.float16: slice(0, None, 2), torch.bfloat16: slice(1, None, 2)}
+    samples = list(OPS[name].spec.samples(dtype))
+    for sample in samples[share.get(dtype, slice(None))]:
+        with naming(sample.name):
+            check(name, run(haar.LAUNCHERS[name], sample.args), sample.args)
+
+
+def images(*shapes: tuple[int, ...]) -> Iterator[tuple[Tensor, str]]:
+    """Random images inside larger ones and with the channels last, under every pad that matters."""
+    generator = torch.Generator().manual_seed(1)
+    for shape in shapes:
+        x = torch.randn(shape, generator=generator)
+        pads = ["zero"]
+        if any(n % 2 for n in shape[2:]):
+            pads += ["symmetric", "periodic"]
+            pads += ["reflect"] if min(shape[2:]) > 1 else []
+        for form in (in_wider_rows(x), x.movedim(1, -1).contiguous().movedim(-1, 1)):
+            for pad in pads:
+                yield form, pad
+
+
+def calls(x: Tensor, pad: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """A call of every floating-point op for an image of float32."""
+    ndim, size = x.dim() - 2, list(x.shape[2:])
+    bands = reference.haar_dwt(x, ndim, pad)
+    yield "haar_dwt", (x, ndim, pad)
+    yield "haar_idwt", (bands, size, pad)
+    yield "haar_pool", (x, "iewa", ndim, pad)
+    yield "_haar_pool_backward", (reference.haar_pool(x, "iewa", ndim, pad), size, "iewa", pad)
+    yield "_haar_max_concat", (x, x.clone(), ndim, pad)
+    pooled = reference.haar_max_concat(x, x, ndim, pad)
+    yield "_haar_max_concat_backward", (pooled, x, ndim, pad)
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize("width", [1, 31, 33, 257, 1000])
+def test_widths(width):
+    haar = kernels("haar")
+    for x, pad in images((2, 2, width), (1, 2, 3, width)):
+        for name, args in calls(x, pad):
+            check(name, run(haar.LAUNCHERS[name], args), args)
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize("size", [(3, 5, 7), (1, 3, 4), (5, 2, 1)], ids=str)
+def test_volumes(size, monkeypatch):
+    haar = kernels("haar")
+    few_blocks(haar, monkeypatch)
+    for x, pad in images((1, 3, *size)):
+        for name, args in calls(x, pad):
+            check(name, run(haar.LAUNCHERS[name], args), args)
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize("special", [float("nan"), float("inf"), -float("inf")], ids=str)
+def test_ties_and_special_values(special):
+    """The first maximum wins, or the last NaN; NaN and inf stay within their block."""
+    haar = kernels("haar")
+    generator = torch.Generator().manual_seed(2)
+    for shape in ((1, 2, 5, 6), (1, 2, 3, 3, 4)):
+        x = torch.randint(0, 2, shape, generator=generator).float()
+        x[torch.rand(shape, generator=generator) < 0.1] = special
+        for name, args in calls(x, "symmetric"):
+            if name in ("haar_dwt", "_haar_max_concat"):
+                with np.errstate(invalid="ignore"):
+                    check(name, run(haar.LAUNCHERS[name], args), args)
+        grad = torch.randn(1, 4, *((n + 1) // 2 for n in shape[2:]), generator=generator)
+        name, args = "_haar_max_concat_backward", (grad, x, len(shape) - 2, "symmetric")
+        check(name, run(haar.LAUNCHERS[name], args), args)
+
+
+# Part of the kernels' source, and what a slip of the pen might have made of it.
+MUTANTS = {
+    "rows unmasked": ("here = (m < rows, k < lanes)", "here = (m >= 0, k < lanes)"),
+    "lanes unmasked": ("here = (m < rows, k < lanes)", "here = (m < rows, k >= 0)"),
+    "lanes off by one": ("here = (m < rows, k < lanes)", "here = (m < rows, k <= lanes)"),
+    "load past the row": ("readable = i < sizes[2]", "readable = i <= sizes[2]"),
+    "zero padding read": ("readable = readable & stored", "readable = readable"),
+    "store past the row": ("mask=here[0] & (i < sizes[2]) & stored", "mask=here[0] & stored"),
+    "padding stored": ("mask=here[0] & (i < sizes[2]) & stored", "mask=here[0] & (i < sizes[2])"),
+    "pixel padding stored": (
+        "even, mask=here[0] & here[1] & stored",
+        "even, mask=here[0] & here[1]",
+    ),
+    "outputs unmasked": ("o * band), mask=here[0] & here[1]", "o * band), mask=here[0]"),
+    "copies forgotten": ("if SET & ODD == SET:", "if SET & ODD == SET and SET < 2:"),
+    "copies of the wrong sample": ('SET if PAD == "reflect" else 0', "0"),
+    "copies everywhere": ("copied_lanes = copied_lanes & copied", "copied_lanes = copied_lanes"),
+    "wrong band": (
+        "out = out + (v[q ^ (1 << axis)] - v[q],)",
+        "out = out + (v[q ^ (1 << axis)] + v[q],)",
+    ),
+    "last maximum": ("take = (key > best) | (key != key)", "take = (key >= best) | (key != key)"),
+    "programs overlap": ("lane0 = program % tiles * L", "lane0 = program % tiles * (L // 2)"),
+}
+CAUGHT = "loads from outside|stores outside|stored twice|never stored|not close"
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_broken_kernel_is_caught(mutant, tmp_path, monkeypatch):
+    before, after = MUTANTS[mutant]
+    source = source_of("haar")
+    assert before in source
+    broken = load_source(source.replace(before, after), tmp_path)
+    few_blocks(broken, monkeypatch)
+    x = torch.randint(0, 3, (1, 3, 5, 37), generator=torch.Generator().manual_seed(3)).float()
+    pixels = x[..., :5].contiguous(memory_format=torch.channels_last)
+
+    def run_all():
+        for image, pad in itertools.product((x, pixels), ("zero", "symmetric", "reflect")):
+            for name, args in calls(image, pad):
+                check(name, run(broken.LAUNCHERS[name], args), args)
+
+    with pytest.raises(Exception, match=CAUGHT):
+        run_all()
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETING, reason="it starts the interpreter")
+def test_in_the_interpreter(tmp_path, merge_evidence):
+    # Two processes for two cores; not from the checkout, which would shadow an installed medkern.
+    adjoint = "backward or idwt or unlift or broken"
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    runs = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider"),
+                *("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-k", chosen),
+                *("--verification", str(tmp_path / f"{part}.json")),
+                str(Path(__file__)),
+            ],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for part, chosen in enumerate((adjoint, f"not ({adjoint})"))
+    ]
+    for part, process in enumerate(runs):
+        output, _ = process.communicate()
+        assert process.returncode == 0, output[-8000:]
+        passed = re.search(r"(\d+) passed", output)
+        assert passed is not None, output
+        assert int(passed[1]) >= 20, output
+        merge_evidence(tmp_path / f"{part}.json")
+
+
+ahead = pytest.mark.skipif(
+    INTERPRETING or not has_triton, reason="Triton is not installed, or interprets"
+)
+VARIANTS = list(kernels("haar").AOT_VARIANTS)
+
+
+@functools.cache
+def compiled(name: str, arch: int) -> Any:
+    haar = kernels("haar")
+    return kernels("_compile").compile_ahead(haar.variant(haar.AOT_VARIANTS[name]), arch)
+
+
+def op_of(variant: str) -> str:
+    """The op whose kernel this variant is an instance of, for example "bwd-dwt-2d"."""
+    direction, mode = variant.split("-")[:2]
+    forward, backward = {
+        "dwt": ("haar_dwt", "haar_idwt"),
+        "lift": ("_haar_lift", "_haar_unlift"),
+        "max": ("_haar_max_concat", "_haar_max_concat_backward"),
+    }.get(mode, ("haar_pool", "_haar_pool_backward"))
+    return forward if direction == "fwd" else backward
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        yield
+
+
+@ahead
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_compiles_without_spills(name, arch, record_property, verifies):
+    verifies(op_of(name), f"Triton compiled sm_{arch}")
+    code = compiled(name, arch)
+    record_property("resources", code.summary())
+    assert code.spilled == 0
+    # 2 blocks of 128 threads at the least.
+    assert code.registers <= 128
+    assert code.shared <= 4096
+    assert code.count(r"(atom|red)(\.\w+)*") == 0
+
+
+@ahead
+@pytest.mark.parametrize("name", VARIANTS)
+def test_accesses_are_vectors(name):
+    """16 bytes per thread where extents and strides allow it; "tail" has rows of 500 and 250."""
+    case = kernels("haar").AOT_VARIANTS[name]
+    code = compiled(name, 90)
+    found = {*code.widths("ld"), *code.widths("st")}
+    if "tail" in name:
+        assert found == {8, 16}
+    elif "odd" in name and not case.channels_last:
+        assert found <= {4, 8, 16}  # rows of 91 samples start anywhere
+    elif "3d" in name and (case.dtype.itemsize == 2 or "odd" in name):
+        assert found <= {8, 16}  # fewer blocks per thread, for the registers' sake
+    else:
+        assert found == {16}
+
+
+@ahead
+@pytest.mark.parametrize("name", VARIANTS)
+def test_addresses_are_64_bits(name):
+    offsets = re.findall(r"tt\.addptr .*: .*, (?:tensor<[\dx]*x)?(i\d+)", compiled(name, 90).ttir)
+    assert offsets
+    assert set(offsets) == {"i64"}
+
+
+@ahead
+def test_stride_1_is_the_only_special_case():
+    """Other numbers are no part of the machine code: an image of another size does not compile."""
+    haar = kernels("haar")
+    plain = [p.name for p in haar.haar_fwd_kernel.params if not p.is_constexpr][3:]
+    special = [p.name for p in haar.haar_fwd_kernel.params if not p.do_not_specialize]
+    assert [name for name in plain if name in special] == ["x_lane", "keys_lane", "y_lane"]
+
+
+def test_without_triton(tmp_path, monkeypatch):
+    """The module can be imported, says what is missing, and raises when used."""
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.setitem(sys.modules, "triton.language", None)
+    haar = load_source(source_of("haar"), tmp_path, "haar_without_triton")
+    assert "pip install 'medkern[gpu]'" in haar.why_not()
+    with pytest.raises(ImportError, match="Triton cannot be imported"):
+        haar.haar_dwt(torch.ones(1, 1, 2, 2), 2, "zero")
+
+
+@ahead
+def test_why_not():
+    haar = kernels("haar")
+    assert "on CUDA devices, not on cpu" in haar.why_not(torch.ones(2))
+    assert "no complex64" in haar.why_not(torch.ones(2, dtype=torch.complex64))
+    if not torch.cuda.is_available():
+        assert haar.why_not() == "there is no CUDA device"
+    with pytest.raises(RuntimeError, match="not on cpu"):
+        haar.haar_dwt(torch.ones(1, 1, 2, 2), 2, "zero")
+
+
+def test_every_op_has_a_launcher():
+    assert list(kernels("haar").LAUNCHERS) == [name for name in OPS if "haar" in name]
+
+
+@pytest.mark.gpu
+@ahead
+@pytest.mark.parametrize(("name", "dtype"), OPS_AND_DTYPES)
+def test_every_sample_on_a_gpu(name, dtype):
+    haar = kernels("haar")
+    for sample in OPS[name].spec.samples(dtype):
+        on_gpu = (a.cuda() if isinstance(a, Tensor) else a for a in sample.args)
+        check(name, haar.LAUNCHERS[name](*on_gpu).cpu(), sample.args)
+
+
+@pytest.mark.gpu
+@ahead
+@pytest.mark.parametrize("shape", [(2, 2, 1000), (3, 5, 181, 217), (1, 3, 91, 109, 91)], ids=str)
+def test_large_images_on_a_gpu(shape):
+    haar = kernels("haar")
+    for x, pad in images(shape):
+        for name, args in calls(x, pad):
+            on_gpu = (a.cuda() if isinstance(a, Tensor) else a for a in args)
+            check(name, haar.LAUNCHERS[name](*on_gpu).cpu(), args)
