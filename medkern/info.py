@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import medkern
+import medkern.ops  # registers what OPS holds
 from medkern import _library, backend
 from medkern._registry import OPS
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml")
-FOLDERS = ("benchmarks", "build_support", "cmake", "csrc", "medkern")
+FOLDERS = ("benchmarks", "build_support", "cmake", "csrc", "kernels", "medkern")
 
 
 @pytest.fixture(scope="module")
