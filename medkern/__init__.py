@@ -26,11 +26,12 @@ def __getattr__(name: str) -> Any:
     api = importlib.import_module("medkern._api")
     if name not in api.__all__:
         raise AttributeError(f"module 'medkern' has no attribute {name!r}")
-    return getattr(api, name)
+    # Kept, as finding a name takes as long as a small op.
+    return globals().setdefault(name, getattr(api, name))
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *importlib.import_module("medkern._api").__all__]
+    return sorted({*globals(), *importlib.import_module("medkern._api").__all__})
 
 
 if sys.modules.get("torch") is not None:
