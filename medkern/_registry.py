@@ -50,6 +50,7 @@ class OpSpec:
     fold: the vmap rule "samples along axis 0 are independent" holds (else torch loops).
     triton: "module:function" of a Triton launcher with the op's arguments and the fake's results;
         its module has `why_not(*args)`, which says why it cannot run, if so.
+    cuda: there are CUDA kernels; where not, the reference runs on CUDA tensors.
     """
 
     name: str
@@ -69,6 +70,7 @@ class OpSpec:
     )
     fold: bool = True
     triton: str | None = None
+    cuda: bool = True
 
     @property
     def differentiable(self) -> bool:

@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from medkern import _library, _registry
-from medkern._registry import OPS, Op, Sample
+from medkern._registry import OPS as ALL_OPS
+from medkern._registry import Op, Sample
 
 # A sanitized build is named by the environment: build_support/emulated_sanitize.sh.
 EMULATED = os.environ.get("MEDKERN_EMULATED_LIBRARY") or _library.find("_emulated")
 pytestmark = pytest.mark.skipif(EMULATED is None, reason="built without MEDKERN_EMULATED")
 WIDTHS = (1, 31, 33, 257, 1000)
+OPS = {name: op for name, op in ALL_OPS.items() if op.spec.cuda}
 
 
 library = torch.library.Library("medkern_emulated", "DEF")  # lives as long as its ops

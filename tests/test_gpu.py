@@ -19,10 +19,12 @@ from torch.utils import _pytree as pytree
 
 import medkern
 from medkern import backend as backends
-from medkern._registry import OPS, Op, Sample
+from medkern._registry import OPS as ALL_OPS
+from medkern._registry import Op, Sample
 
 gpu = pytest.mark.gpu
 DEVICE = torch.device("cuda", 0)
+OPS = {name: op for name, op in ALL_OPS.items() if op.spec.cuda}
 HALVES = (torch.float16, torch.bfloat16)
 BACKENDS = ("native", "triton")
 # Against the CPU kernel, relative to the largest value: nvcc contracts a * b + c, GCC does not.
