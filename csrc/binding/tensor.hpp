@@ -16,6 +16,11 @@
 #include <optional>
 #include <vector>
 
+// The name of this check before torch 2.12.
+#if !defined(STABLE_TORCH_ERROR_CODE_CHECK)
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
+
 namespace medkern {
 
 using torch::headeronly::ScalarType;
