@@ -117,7 +117,15 @@ class Op:
             return self.spec.reference(*args)
         if name == "triton":
             return self.triton(*args)  # type: ignore[misc]  # choose() has checked
-        return self.native(*args)
+        if torch.compiler.is_compiling():
+            return self.native(*args)
+        try:
+            return self.native(*args)
+        except RuntimeError as error:
+            # Long kernels give way to Ctrl-C: see csrc/core/common/parallel.hpp.
+            if str(error).startswith("interrupted"):
+                raise KeyboardInterrupt from None
+            raise
 
 
 def _needs_function() -> bool:
