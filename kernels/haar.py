@@ -54,6 +54,11 @@ def _jit(**options: Any) -> Callable[[Any], Any]:
     return triton.jit(**options) if triton else lambda function: function
 
 
+def _constant(function: Any) -> Any:
+    """A function of constants that the compiler evaluates; up to Triton 3.6 `_jit` does not."""
+    return triton.constexpr_function(function) if triton else function
+
+
 # Arguments for which Triton compiles no special cases: ALIGN_* says all that is worth knowing. The
 # lanes' strides are not among them, as stride 1 is the case that matters.
 _PLAIN = (
@@ -63,13 +68,13 @@ _PLAIN = (
 )
 
 
-@_jit()
-def _parity(q: tl.constexpr):
+@_constant
+def _parity(q):
     return (q ^ (q >> 1) ^ (q >> 2)) & 1
 
 
-@_jit()
-def _row_major(i: tl.constexpr, N: tl.constexpr):
+@_constant
+def _row_major(i, N):
     """Corner that max pooling visits i-th: the bits of i reversed, as W runs fastest."""
     return ((i & 1) << (N - 1)) | (i & 2 if N == 3 else 0) | (i >> (N - 1))
 

@@ -107,7 +107,7 @@ def choose(op: Op, args: tuple[Any, ...], backend: str | None) -> str:
     """The backend for a call: the caller's, else the forced one, else the dispatcher's."""
     name = backend if backend is not None else _Forced.name
     if name is None:
-        on_cuda = bool(args) and isinstance(args[0], Tensor) and args[0].is_cuda
+        on_cuda = len(args) > 0 and isinstance(args[0], Tensor) and args[0].is_cuda
         return _Choice.on_cuda if on_cuda and op.triton is not None else "dispatcher"
     _check(name, f"backend of {op.spec.name}")
     reason = None if name == "reference" else why_not(op, name, args)
