@@ -89,7 +89,7 @@ struct BoundaryRun {
   using Tile = BoundaryTile<C>;
   static constexpr int lanes = kLanes<C>;
   static constexpr int64_t row = kBoundaryTile;
-  static constexpr int64_t unlabelled = -1;
+  static constexpr int32_t unlabelled = -1;
 
   template <class S>
   static void read_rows(const BoundaryView& v, const Tile& t, int64_t rows, C* to) {
@@ -113,17 +113,42 @@ struct BoundaryRun {
     }
   }
 
-  // Class of voxel i of the tile, unlabelled, or at least p.classes where the label names no class.
-  static MEDKERN_INLINE int64_t label(const BoundaryProblem& p, const Tile& t, int64_t i) {
-    const int64_t at = t.sample * p.labels.batch + (t.first + i) * p.labels.voxel;
-    int64_t y;
-    if (p.labels.bytes) {
-      const int64_t byte = static_cast<const uint8_t*>(p.labels.data)[at];
-      y = byte == 255 ? unlabelled : byte;
-    } else {
-      y = static_cast<const int64_t*>(p.labels.data)[at];
+  // The class of every voxel of the tile, p.classes where the label names none and `unlabelled`
+  // where there is none; returns whether any is labelled.
+  template <class Y>
+  static bool read_labels(const BoundaryProblem& p, const Tile& t, int32_t* classes) {
+    const Y* from =
+        static_cast<const Y*>(p.labels.data) + t.sample * p.labels.batch + t.first * p.labels.voxel;
+    const int64_t first = p.classes - p.mapped;
+    int32_t any = 0;
+    for (int64_t i = 0; i < t.count; ++i) {
+      const int64_t y = from[i * p.labels.voxel];
+      const bool none = y < first || (sizeof(Y) == 1 && y == 255);
+      classes[i] = static_cast<int32_t>(none ? unlabelled : y < p.classes ? y : p.classes);
+      any |= !none;
     }
-    return y < p.classes - p.mapped ? unlabelled : y;
+    return any != 0;
+  }
+
+  static bool read_labels(const BoundaryProblem& p, const Tile& t, int32_t* classes) {
+    if (!p.labels.data) return false;
+    return p.labels.bytes ? read_labels<uint8_t>(p, t, classes)
+                          : read_labels<int64_t>(p, t, classes);
+  }
+
+  // What voxel i of the next tile needs of class k. Arithmetic alternates with reads of short rows,
+  // which the hardware prefetcher cannot foresee: without this the kernels took 1.4 times as long.
+  static MEDKERN_INLINE void prefetch_next(const BoundaryProblem& p, const Tile& t, int64_t k,
+                                           int64_t i) {
+    const int64_t voxel = t.first + row + i, unmapped = p.classes - p.mapped;
+    prefetch(p.logits, t.sample, k, voxel);
+    if (k >= unmapped) prefetch(p.maps, t.sample, k - unmapped, voxel);
+  }
+
+  static MEDKERN_INLINE void prefetch(const BoundaryView& v, int64_t sample, int64_t channel,
+                                      int64_t voxel) {
+    const int64_t at = sample * v.batch + channel * v.channel + voxel * v.voxel;
+    __builtin_prefetch(static_cast<const char*>(v.data) + at * bytes_of(v.type));
   }
 
   static MEDKERN_INLINE V largest_logit(const BoundaryProblem& p, const C* z) {
@@ -150,6 +175,7 @@ struct BoundaryRun {
       V exps{}, weighted{};
       for (int64_t k = 0; k < p.classes; ++k) {
         const V e = exp_of_negative<C>(load<C>(t.z + k * row + i) - top);
+        prefetch_next(p, t, k, i);
         exps += e;
         weighted += e * load<C>(t.phi + k * row + i);
       }
@@ -158,11 +184,12 @@ struct BoundaryRun {
       store(mean + i, weighted / exps);
     }
     sums.boundary += pairwise_sum(mean);
-    if (!p.labels.data) return;
+    int32_t classes[row];
+    if (!read_labels(p, t, classes)) return;
     for (int64_t i = 0; i < t.count; ++i) {
-      const int64_t y = label(p, t, i);
+      const int64_t y = classes[i];
       if (y == unlabelled) continue;
-      if (y >= p.classes) {
+      if (y == p.classes) {
         ++sums.invalid;
         continue;
       }
@@ -174,12 +201,11 @@ struct BoundaryRun {
   // The gradient takes the place of the logits in the tile.
   static void differentiate_tile(const BoundaryProblem& p, const Tile& t) {
     const C* weights = static_cast<const C*>(p.weights) + 3 * t.sample;
+    int32_t classes[row];
+    const bool labelled = read_labels(p, t, classes);
     C pull[row] = {};  // g_1 where labelled
-    if (p.labels.data) {
-      for (int64_t i = 0; i < t.count; ++i) {
-        const int64_t y = label(p, t, i);
-        if (y != unlabelled && y < p.classes) pull[i] = weights[1];
-      }
+    for (int64_t i = 0; labelled && i < t.count; ++i) {
+      if (classes[i] != unlabelled && classes[i] < p.classes) pull[i] = weights[1];
     }
     for (int64_t i = 0; i < t.count; i += lanes) {
       const V top = largest_logit(p, t.z + i);
@@ -187,6 +213,7 @@ struct BoundaryRun {
       for (int64_t k = 0; k < p.classes; ++k) {
         C* z = t.z + k * row + i;
         const V e = exp_of_negative<C>(load<C>(z) - top);
+        prefetch_next(p, t, k, i);
         exps += e;
         weighted += e * load<C>(t.phi + k * row + i);
         store(z, e);
@@ -198,9 +225,8 @@ struct BoundaryRun {
         store(z, (load<C>(z) * scale) * (push + pulled));
       }
     }
-    if (!p.labels.data) return;
-    for (int64_t i = 0; i < t.count; ++i) {
-      const int64_t y = label(p, t, i);
+    for (int64_t i = 0; labelled && i < t.count; ++i) {
+      const int64_t y = classes[i];
       if (y != unlabelled && y < p.classes) t.z[y * row + i] -= weights[1];
     }
   }
