@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/boundary.hpp"
 #include "core/haar.hpp"
 #include "isa/isa.hpp"
 
@@ -11,6 +12,7 @@
 #define MEDKERN_DECLARE_VARIANTS(ns)                      \
   namespace medkern::ns {                                 \
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
+  BoundaryKernel boundary_kernel(bool, FloatType);        \
   }
 
 MEDKERN_DECLARE_VARIANTS(baseline)
@@ -69,6 +71,10 @@ Isa active_isa() { return current().load(std::memory_order_relaxed); }
 HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, int64_t row) {
   [[maybe_unused]] const Isa isa = fitting_isa(row, compute_bytes(dtype));
   return MEDKERN_VARIANT(isa, haar_kernel, mode, adjoint, dtype, ndim);
+}
+
+BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
+  return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
 }
 
 }  // namespace medkern
