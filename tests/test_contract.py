@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,7 @@ def test_equals_float64_reference(op, dtype, sample):
     actual = outputs_of(op(*sample.args))
     expected = outputs_of(op.spec.reference(*to_dtype(sample.args, torch.float64)))
     for a, e in zip(actual, expected, strict=True):
-        if not dtype.is_floating_point:
+        if not e.is_floating_point():
             assert torch.equal(a, e)
             continue
         scale = e.abs().max().item() if e.numel() else 1.0
@@ -261,9 +262,9 @@ def test_vmap(op, sample):
     first, *others = sample.args
     stacked = torch.stack([first, first.flip(0), first.flip(-1)], dim=1)
     mapped = torch.vmap(lambda t: op(t, *others), in_dims=1)(stacked)
-    looped = [op(t.contiguous(), *others) for t in stacked.unbind(1)]
-    for a, b in zip(mapped, looped, strict=True):
-        torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)
+    looped = [outputs_of(op(t.contiguous(), *others)) for t in stacked.unbind(1)]
+    for a, parts in zip(outputs_of(mapped), zip(*looped, strict=True), strict=True):
+        torch.testing.assert_close(a, torch.stack(parts), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE, ids=lambda o: o.spec.name)
@@ -295,7 +296,8 @@ def test_exports_as_one_op(op):
             return op(*(next(given) if isinstance(a, Tensor) else a for a in args))
 
     program = torch.export.export(Module(), tuple(tensors_of(args)))
-    targets = [str(n.target) for n in program.graph.nodes if n.op == "call_function"]
+    calls = [n.target for n in program.graph.nodes if n.op == "call_function"]
+    targets = [str(t) for t in calls if t is not operator.getitem]  # of several results
     assert targets == [f"medkern.{op.spec.name}.default"]
     assert_same_bits(program.module()(*tensors_of(args)), op(*args))
 
