@@ -20,11 +20,13 @@
 // plus the channels), the tiles' halo and the wave front.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "common/parallel.hpp"
@@ -86,16 +88,47 @@ using GeodesicKernel = GeodesicStatus (*)(const GeodesicProblem&, const Crew&);
 GeodesicKernel geodesic_solve_kernel(bool float64);
 GeodesicKernel geodesic_parents_kernel(bool float64);
 
-// The neighbours of every sample: [batch, neighbour_count] of spacing [batch, 3].
+// The neighbours of every sample, [batch, neighbour_count], of spacing [batch, ndim].
 inline std::vector<Neighbour> batch_neighbours(const Grid& grid, int connectivity,
-                                               const double* spacing, int64_t batch) {
+                                               const double* spacing, int64_t batch, int ndim) {
   std::vector<Neighbour> all;
   for (int64_t b = 0; b < batch; ++b) {
-    const double of_sample[3] = {spacing[3 * b], spacing[3 * b + 1], spacing[3 * b + 2]};
+    double of_sample[3] = {1, 1, 1};
+    std::copy_n(spacing + b * ndim, ndim, of_sample + 3 - ndim);
     const std::vector<Neighbour> near = neighbours(grid, connectivity, of_sample);
     all.insert(all.end(), near.begin(), near.end());
   }
   return all;
+}
+
+// Points the problem to neighbours made for its batch.
+inline void set_neighbours(GeodesicProblem& p, const std::vector<Neighbour>& all) {
+  p.neighbours = all.data();
+  p.neighbour_count = p.batch ? static_cast<int>(static_cast<int64_t>(all.size()) / p.batch) : 0;
+}
+
+template <class Name, size_t N>
+Name parse_name(const std::string& name, const char* const (&names)[N], const char* argument) {
+  std::string known;
+  for (size_t i = 0; i < N; ++i) {
+    if (name == names[i]) return static_cast<Name>(i);
+    known += std::string(i ? ", " : "") + names[i];
+  }
+  throw std::invalid_argument(std::string(argument) + " must be one of " + known + ", got " + name);
+}
+
+inline GeodesicMetric parse_geodesic_metric(const std::string& name) {
+  return parse_name<GeodesicMetric>(
+      name, {"l1", "l2", "fastgeodis", "geodistk", "geos", "mcp", "node"}, "metric");
+}
+
+inline ChannelNorm parse_channel_norm(const std::string& name) {
+  return parse_name<ChannelNorm>(name, {"l1", "l2", "linf"}, "channel_norm");
+}
+
+inline GeodesicMethod parse_geodesic_method(const std::string& name) {
+  return parse_name<GeodesicMethod>(name, {"auto", "bucket", "tiles", "sweeps", "raster"},
+                                    "method");
 }
 
 inline bool uses_channels(GeodesicMetric metric) {

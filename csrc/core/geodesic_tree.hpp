@@ -6,9 +6,12 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "common/parallel.hpp"
 
 namespace medkern {
 
@@ -86,5 +89,35 @@ class Tree {
   const int64_t voxels_;
   std::vector<int64_t> order_;  // of the members: children first
 };
+
+enum class TreeOp { paths, subtrees, roots };
+
+// op on every sample: values [samples, voxels] (not for the roots), parents alike; out T, or int64
+// for the roots.
+template <class T>
+void run_trees(TreeOp op, const T* values, const int64_t* parents, void* out, int64_t samples,
+               int64_t voxels, const Parallel& parallel) {
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(samples));
+  const auto one = [&](int64_t sample) {
+    const int64_t at = sample * voxels;
+    const Tree tree(parents + at, voxels);
+    if (op == TreeOp::paths) tree.paths(values + at, static_cast<T*>(out) + at);
+    if (op == TreeOp::subtrees) tree.subtrees(values + at, static_cast<T*>(out) + at);
+    if (op == TreeOp::roots) tree.roots(static_cast<int64_t*>(out) + at);
+  };
+  parallel.run(samples, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t sample = begin; sample < end; ++sample) {
+      try {
+        one(sample);
+      } catch (...) {
+        errors[static_cast<size_t>(sample)] = std::current_exception();
+      }
+    }
+  });
+  parallel.check();
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
 
 }  // namespace medkern

@@ -63,9 +63,8 @@ struct Case {
 
   // To be called once all else is set.
   void bind() {
-    near = batch_neighbours(p.grid, connectivity, spacing.data(), p.batch);
-    p.neighbours = near.data();
-    p.neighbour_count = static_cast<int>(near.size() / static_cast<size_t>(p.batch));
+    near = batch_neighbours(p.grid, connectivity, spacing.data(), p.batch, 3);
+    set_neighbours(p, near);
     distance.assign(starts.size(), -7);
     parents.assign(starts.size(), -7);
     info.assign(static_cast<size_t>(4 * p.batch * p.classes), -7);
