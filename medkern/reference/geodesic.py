@@ -138,16 +138,19 @@ def solve(
     channel_norm: str,
     connectivity: int,
     limit: float,
-) -> tuple[Tensor, int]:
-    """The distance, and after how many rounds nothing changed."""
+) -> tuple[Tensor, Tensor]:
+    """The distance, and [B, K]: after how many rounds nothing changed."""
     edges = list(weights(image, mask, spacing, lam, metric, channel_norm, connectivity))
     distance = starts if mask is None else torch.where(mask, starts, math.inf)
-    for rounds in itertools.count(1):  # noqa: B007
+    rounds = torch.ones(starts.shape[:2], device=starts.device)
+    while True:
         before = distance
         for step, weight in edges:
             distance = torch.minimum(distance, neighbour(distance, step.change, math.inf) + weight)
-        if torch.equal(distance, before):
+        changed = (distance != before).flatten(2).any(2)
+        if not bool(changed.any()):
             break
+        rounds = rounds + changed
     return torch.where(distance.double() <= limit, distance, math.inf), rounds
 
 
@@ -178,8 +181,8 @@ def geodesic_distance(
 def geodesic_info(image: Tensor, starts: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
     """The distance, and [B, K, 4]: method code, rounds, whether it converged, and the residual."""
     distance, rounds = solve(image, starts, *rest[:-2])  # type: ignore[arg-type]
-    found = torch.tensor([0, rounds, 1, 0], dtype=torch.float64, device=image.device)
-    return distance, found.expand(*starts.shape[:2], 4)
+    nothing, one = torch.zeros_like(rounds), torch.ones_like(rounds)
+    return distance, torch.stack([nothing, rounds, one, nothing], dim=-1).double()
 
 
 def geodesic_parents(
