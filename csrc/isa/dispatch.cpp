@@ -4,12 +4,14 @@
 #include <cstring>
 #include <string>
 
+#include "core/euclidean.hpp"
 #include "core/haar.hpp"
 #include "isa/isa.hpp"
 
 // One declaration per selector and variant; the variants live in csrc/isa/<family>.cpp.
 #define MEDKERN_DECLARE_VARIANTS(ns)                      \
   namespace medkern::ns {                                 \
+  EuclideanKernels euclidean_kernels(int, bool);          \
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
   }
 
@@ -69,6 +71,11 @@ Isa active_isa() { return current().load(std::memory_order_relaxed); }
 HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, int64_t row) {
   [[maybe_unused]] const Isa isa = fitting_isa(row, compute_bytes(dtype));
   return MEDKERN_VARIANT(isa, haar_kernel, mode, adjoint, dtype, ndim);
+}
+
+EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {
+  [[maybe_unused]] const Isa isa = active_isa();
+  return MEDKERN_VARIANT(isa, euclidean_kernels, label_bytes, wide);
 }
 
 }  // namespace medkern
