@@ -6,10 +6,10 @@
 // With `both_sides`, label 0 counts as a label like any other and labelled voxels are negative.
 // Nothing outside the image counts; D is inf where there is no other label.
 //
-// labels: [volumes, D, H, W] contiguous, integers of 1, 2, 4 or 8 bytes, compared for equality only.
-// distance: float or double, same shape; nearest: row-major index of q within its volume, the lowest
-// of equals, -1 where there is none. The squared distance is separable: along W it comes from the
-// ends of runs of one label, and each further axis takes the lower envelope of parabolas
+// labels: [volumes, D, H, W] contiguous, integers of 1, 2, 4 or 8 bytes, compared for equality
+// only. distance: float or double, same shape; nearest: row-major index of q within its volume, the
+// lowest of equals, -1 where there is none. The squared distance is separable: along W it comes
+// from the ends of runs of one label, and each further axis takes the lower envelope of parabolas
 //     f'(y) = min over s of f(s) + (y - s)^2,    f(s) taken as 0 where s has another label than y.
 // (A voxel s beyond another label may be offered too: the voxel between is nearer.) Squares are in
 // units of the spacing along W, hence exact integers on isotropic grids up to 2^24 (float) or 2^53.
@@ -38,7 +38,7 @@ struct EuclideanProblem {
   bool both_sides = false;
   bool wide = false;  // distances are double
   void* distance = nullptr;
-  int64_t* nearest = nullptr;               // may be null
+  int64_t* nearest = nullptr;                // may be null
   const uint8_t* compares_labels = nullptr;  // [volumes]: more labels than 0 and one other count
 };
 

@@ -1,4 +1,5 @@
-// The kernels declared in euclidean.hpp, compiled once per instruction set by csrc/isa/euclidean.cpp.
+// The kernels declared in euclidean.hpp, compiled once per instruction set by
+// csrc/isa/euclidean.cpp.
 //
 // The source s(y) of the envelope at y (the lowest minimiser) never decreases with y, so it lies
 // between the sources of any rows before and after: rows are visited coarse to fine, each searching
@@ -7,9 +8,9 @@
 // comparison and two selections.
 //
 // Rounding: excluded sources are worse by at least 2 w (1 - 2^-22 F / w) than those that exclude
-// them, w being the weight of the axis and F the squared distance; up to F = 2^22 w (2000 voxels) in
-// float the result is thus the very minimum over all sources. Beyond, it is that to rounding, and
-// the same on every instruction set.
+// them, w being the weight of the axis and F the squared distance; up to F = 2^22 w (2000 voxels)
+// in float the result is thus the very minimum over all sources. Beyond, it is that to rounding,
+// and the same on every instruction set.
 #pragma once
 
 #include <limits>
@@ -150,7 +151,8 @@ struct Euclidean {
 
   static void columns_of(const EuclideanProblem& p, int axis, bool last, void* scratch,
                          int64_t begin, int64_t end) {
-    const int64_t stride = euclidean_stride(p, axis), per_plane = euclidean_groups_per_plane(p, axis);
+    const int64_t stride = euclidean_stride(p, axis),
+                  per_plane = euclidean_groups_per_plane(p, axis);
     const int64_t planes = axis == 1 ? p.size[0] : 1;
     Group g = group_on(p, p.size[axis], stride, scratch);
     for (int64_t i = begin, sample = -1; i < end; ++i) {
