@@ -62,9 +62,8 @@ def euclidean_distance(
 
     The border of the image is no background. Exact: with equal spacing along all axes, squared
     distances are integers before the root up to 2**24 (float64: 2**53); otherwise the relative
-    error is below 3e-7 (float64: 1e-15). The same bits for every number of threads and batch. Labels
-    are not differentiable. O(N) in practice, O(N log n) at worst for axes of n voxels; memory
-    beyond the results: 16 columns per thread.
+    error is below 3e-7 (float64: 1e-15). The same bits for every number of threads and any batch.
+    Labels are not differentiable. Memory beyond the results: 16 columns per thread.
 
     >>> import torch, medkern as mk
     >>> mk.euclidean_distance(torch.tensor([0, 1, 1, 1, 1, 0]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, NamedTuple
 
 from medkern.rules import message
@@ -36,7 +35,7 @@ def plan(
         remedy = "only batch axes may be empty"
         raise ValueError(message(op, argument, "have no empty spatial axis", tuple(shape), remedy))
     rows = spacing_of(op, spacing, axes, lead[0])
-    return Plan(*lead, space, rows * lead[0] if len(rows) == 1 else rows)
+    return Plan(lead[0], lead[1], space, rows * lead[0] if len(rows) == 1 else rows)
 
 
 def wants_float64(op: str, dtype: object) -> bool:
@@ -58,7 +57,7 @@ def fraction_of(op: str, percentile: object) -> float:
     """A percentile as a fraction of 1; None is the maximum."""
     if percentile is None:
         return 1.0
-    number = isinstance(percentile, Real) and not isinstance(percentile, bool)
+    number = isinstance(percentile, (int, float)) and not isinstance(percentile, bool)
     if not number or not 0 <= percentile <= 100:  # type: ignore[operator]
         rule = "be a number from 0 to 100, or None for the maximum"
         raise ValueError(message(op, "percentile", rule, repr(percentile), "95 is usual"))
@@ -70,7 +69,7 @@ def tolerances_of(op: str, tolerance: Any, sets: int) -> list[float]:
     values = tolerance.tolist() if hasattr(tolerance, "tolist") else tolerance
     values = list(values) if isinstance(values, Sequence) else [values] * sets
     if len(values) != sets or not all(
-        isinstance(v, Real) and not isinstance(v, bool) and v >= 0 for v in values
+        isinstance(v, (int, float)) and not isinstance(v, bool) and v >= 0 for v in values
     ):
         rule = f"be a number of at least 0, or one for each of {sets} sets"
         remedy = "give it in the units of the spacing"
