@@ -254,7 +254,7 @@ def diplib_distance(spacing: Sequence[float]) -> Callable[[Array], Array]:
     def distance(mask: Array) -> Array:
         image = dip.Image(mask != 0)
         image.SetPixelSize(order)
-        return np.asarray(dip.EuclideanDistanceTransform(image, border="object"))
+        return np.asarray(dip.EuclideanDistanceTransform(image, "object", "separable"))
 
     return distance
 
