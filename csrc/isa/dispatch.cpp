@@ -6,6 +6,7 @@
 
 #include "core/boundary.hpp"
 #include "core/geodesic.hpp"
+#include "core/euclidean.hpp"
 #include "core/haar.hpp"
 #include "isa/isa.hpp"
 
@@ -14,6 +15,7 @@
   namespace medkern::ns {                                 \
   GeodesicKernel geodesic_parents_kernel(bool);           \
   GeodesicKernel geodesic_solve_kernel(bool);             \
+  EuclideanKernels euclidean_kernels(int, bool);          \
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
   BoundaryKernel boundary_kernel(bool, FloatType);        \
   }
@@ -88,6 +90,9 @@ HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, i
 
 BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
   return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
+EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {
+  [[maybe_unused]] const Isa isa = active_isa();
+  return MEDKERN_VARIANT(isa, euclidean_kernels, label_bytes, wide);
 }
 
 }  // namespace medkern

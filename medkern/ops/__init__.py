@@ -4,6 +4,9 @@ from medkern.backend import load_libraries
 from medkern.ops.boundary import (
     boundary_loss,
 )
+from medkern.ops.euclidean import (
+    euclidean_distance,
+)
 from medkern.ops.geodesic import (
     Geodesic,
     GeodesicInfo,
@@ -19,12 +22,19 @@ from medkern.ops.haar import (
     haar_wavedec,
     haar_waverec,
 )
+from medkern.ops.surface import (
+    average_surface_distance,
+    hausdorff_distance,
+    normalized_surface_dice,
+)
 
 __all__ = [
     "Geodesic",
     "GeodesicInfo",
+    "average_surface_distance",
     "boundary_loss",
     "chamfer_distance",
+    "euclidean_distance",
     "geodesic_distance",
     "geodesic_path",
     "haar_dwt",
@@ -32,7 +42,9 @@ __all__ = [
     "haar_pool",
     "haar_wavedec",
     "haar_waverec",
+    "hausdorff_distance",
     "intensity_distance",
+    "normalized_surface_dice",
 ]
 
 load_libraries()
