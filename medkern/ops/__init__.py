@@ -1,8 +1,50 @@
 """The ops: public functions, their definitions and their derivatives, one module per family."""
 
 from medkern.backend import load_libraries
-from medkern.ops.haar import haar_dwt, haar_idwt, haar_pool, haar_wavedec, haar_waverec
+from medkern.ops.boundary import (
+    boundary_loss,
+)
+from medkern.ops.euclidean import (
+    euclidean_distance,
+)
+from medkern.ops.geodesic import (
+    Geodesic,
+    GeodesicInfo,
+    chamfer_distance,
+    geodesic_distance,
+    geodesic_path,
+    intensity_distance,
+)
+from medkern.ops.haar import (
+    haar_dwt,
+    haar_idwt,
+    haar_pool,
+    haar_wavedec,
+    haar_waverec,
+)
+from medkern.ops.surface import (
+    average_surface_distance,
+    hausdorff_distance,
+    normalized_surface_dice,
+)
 
-__all__ = ["haar_dwt", "haar_idwt", "haar_pool", "haar_wavedec", "haar_waverec"]
+__all__ = [
+    "Geodesic",
+    "GeodesicInfo",
+    "average_surface_distance",
+    "boundary_loss",
+    "chamfer_distance",
+    "euclidean_distance",
+    "geodesic_distance",
+    "geodesic_path",
+    "haar_dwt",
+    "haar_idwt",
+    "haar_pool",
+    "haar_wavedec",
+    "haar_waverec",
+    "hausdorff_distance",
+    "intensity_distance",
+    "normalized_surface_dice",
+]
 
 load_libraries()
