@@ -88,6 +88,9 @@ namespace euclidean {
 constexpr int64_t kVoxelsPerThread = 1 << 15;  // fewer do not repay waking a thread
 constexpr int64_t kVoxelsPerCheck = 1 << 22;   // some milliseconds: how often to look for Ctrl-C
 
+constexpr int64_t kCachedVoxels = 1 << 17;  // of a plane, whose distances stay in a core's cache
+constexpr int64_t kPlanesPerThread = 4;     // fewer do not share out evenly
+
 struct alignas(64) Line {
   unsigned char bytes[64];
 };
@@ -134,17 +137,35 @@ inline void euclidean_distance(EuclideanProblem p, const Parallel& parallel) {
   }
 
   const int last = p.size[0] > 1 ? 0 : p.size[1] > 1 ? 1 : 2;
-  share(parallel, p.volumes * p.size[0] * p.size[1], p.size[2],
-        [&](int64_t, int64_t begin, int64_t end) { kernels.rows(p, last == 2, begin, end); });
-  for (int axis = 1; axis >= last; --axis) {
-    const int64_t n = p.size[axis];
-    if (n == 1) continue;
-    const int64_t each = lines(euclidean_scratch_bytes(p, n));
-    std::vector<Line> scratch(static_cast<size_t>(each * std::max(parallel.threads(), 1)));
-    share(parallel, euclidean_groups(p, axis), n * kEuclideanColumns,
-          [&](int64_t worker, int64_t begin, int64_t end) {
-            kernels.columns(p, axis, axis == last, scratch.data() + worker * each, begin, end);
-          });
+  const int64_t planes = p.volumes * p.size[0], plane = p.size[1] * p.size[2];
+  const int64_t workers = std::max(parallel.threads(), 1);
+  const int64_t each = lines(euclidean_scratch_bytes(p, std::max(p.size[0], p.size[1])));
+  std::vector<Line> scratch(static_cast<size_t>(last < 2 ? each * workers : 0));
+  const auto columns = [&](int axis, int64_t worker, int64_t begin, int64_t end) {
+    kernels.columns(p, axis, axis == last, scratch.data() + worker * each, begin, end);
+  };
+  const auto rows = [&](int64_t begin, int64_t end) { kernels.rows(p, last == 2, begin, end); };
+
+  if (p.size[1] > 1 && plane <= kCachedVoxels && planes >= kPlanesPerThread * workers) {
+    // The rows of a plane are still in the cache when its columns follow at once.
+    const int64_t groups = euclidean_groups_per_plane(p, 1);
+    share(parallel, planes, plane, [&](int64_t worker, int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        rows(i * p.size[1], (i + 1) * p.size[1]);
+        columns(1, worker, i * groups, (i + 1) * groups);
+      }
+    });
+  } else {
+    share(parallel, planes * p.size[1], p.size[2],
+          [&](int64_t, int64_t begin, int64_t end) { rows(begin, end); });
+    if (p.size[1] > 1) {
+      share(parallel, euclidean_groups(p, 1), p.size[1] * kEuclideanColumns,
+            [&](int64_t worker, int64_t begin, int64_t end) { columns(1, worker, begin, end); });
+    }
+  }
+  if (p.size[0] > 1) {
+    share(parallel, euclidean_groups(p, 0), p.size[0] * kEuclideanColumns,
+          [&](int64_t worker, int64_t begin, int64_t end) { columns(0, worker, begin, end); });
   }
 }
 

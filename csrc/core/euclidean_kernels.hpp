@@ -26,6 +26,7 @@ template <class T, class Label>
 struct Euclidean {
   static constexpr int64_t columns = kEuclideanColumns;
   static constexpr int vectors = static_cast<int>(columns) / kLanes<T>;
+  static constexpr int64_t kFewSources = 8;  // searched sooner than bounded any further
   static constexpr T inf = std::numeric_limits<T>::infinity();
   using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
 
@@ -272,9 +273,11 @@ struct Euclidean {
       for (int64_t y = step - 1; y < g.n; y += 2 * step) {
         int64_t from = y >= step ? g.first[y - step] - slack : 0;
         int64_t to = y + step < g.n ? g.last[y + step] + slack : g.n - 1;
-        const int64_t reach = farthest_useful(g, y);
-        if (from < y - reach) from = y - reach;
-        if (to > y + reach) to = y + reach;
+        if (to - from > kFewSources) {
+          const int64_t reach = farthest_useful(g, y);
+          if (from < y - reach) from = y - reach;
+          if (to > y + reach) to = y + reach;
+        }
         search<Compares>(g, y, from < 0 ? 0 : from, to < g.n ? to : g.n - 1);
       }
     }
@@ -282,7 +285,11 @@ struct Euclidean {
 
   // Sources farther than this are worse than the row's own.
   static MEDKERN_INLINE int64_t farthest_useful(const Group& g, int64_t y) {
-    const T own = highest<T>(g.f[y]) / g.weight;
+    // Floats that are not negative order as their bits do, and integers reduce without a chain.
+    const Int bits = highest<Int>(g.f[y]);
+    T own;
+    std::memcpy(&own, &bits, sizeof(own));
+    own /= g.weight;
     const T limit = static_cast<T>(g.n);
     return own < limit * limit ? static_cast<int64_t>(root(own)) + 1 : g.n;
   }
@@ -321,6 +328,7 @@ struct Euclidean {
     const Int* source = reinterpret_cast<const Int*>(g.source);
     const Int* run = reinterpret_cast<const Int*>(g.run);
     for (int64_t y = 0; y < g.n; ++y) {
+      if (g.first[y] == y && g.last[y] == y) continue;  // nearest within its own row, as before
       for (int64_t j = 0; j < g.width; ++j) {
         const int64_t s = source[y * columns + j], at = s * columns + j;
         const bool itself = Compares && run[at] != run[y * columns + j];
