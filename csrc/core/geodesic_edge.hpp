@@ -1,16 +1,16 @@
 // The cost of an edge, for one neighbour or for a vector of them, in the very same operations.
 #pragma once
 
+// Four doubles are passed differently with and without AVX; here they are always inlined.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
 #include <cmath>
 #include <limits>
 
 #include "common/simd.hpp"
 #include "geodesic.hpp"
-
-// Four doubles are passed differently with and without AVX; here they are always inlined.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
 
 namespace medkern::MEDKERN_ISA {
 
@@ -23,34 +23,72 @@ enum class EdgeNorm { one, l1, l2, linf };
 template <class T>
 using Quad = Vec<T, 4>;
 
-template <class T>
-MEDKERN_INLINE T magnitude(T v) {
-  return std::fabs(v);
-}
-MEDKERN_INLINE Quad<float> magnitude(Quad<float> v) {
-  return reinterpret_cast<Quad<float>>(reinterpret_cast<Quad<uint32_t>>(v) & 0x7fffffffu);
-}
-MEDKERN_INLINE Quad<double> magnitude(Quad<double> v) {
-  return reinterpret_cast<Quad<double>>(reinterpret_cast<Quad<uint64_t>>(v) & ~(uint64_t{1} << 63));
+template <class V>
+MEDKERN_INLINE V magnitude(V v) {
+  if constexpr (std::is_floating_point_v<V>) {
+    return std::fabs(v);
+  } else {
+    using Bits = std::conditional_t<sizeof(v[0]) == 4, uint32_t, uint64_t>;
+    constexpr Bits sign = Bits{1} << (8 * sizeof(Bits) - 1);
+    return reinterpret_cast<V>(reinterpret_cast<Vec<Bits, lanes_of<V>>>(v) & ~sign);
+  }
 }
 
-template <class T>
-MEDKERN_INLINE T root(T v) {
-  return std::sqrt(v);
-}
-MEDKERN_INLINE Quad<float> root(Quad<float> v) {
+template <class V>
+MEDKERN_INLINE V root(V v) {
+  if constexpr (std::is_floating_point_v<V>) {
+    return std::sqrt(v);
+  } else {
+    [[maybe_unused]] constexpr bool single = sizeof(v[0]) == 4;
 #if defined(__x86_64__)
-  return reinterpret_cast<Quad<float>>(_mm_sqrt_ps(reinterpret_cast<__m128>(v)));
-#else
-  return Quad<float>{std::sqrt(v[0]), std::sqrt(v[1]), std::sqrt(v[2]), std::sqrt(v[3])};
+    if constexpr (sizeof(V) == 16) {
+      if constexpr (single) return reinterpret_cast<V>(_mm_sqrt_ps(reinterpret_cast<__m128>(v)));
+      if constexpr (!single) return reinterpret_cast<V>(_mm_sqrt_pd(reinterpret_cast<__m128d>(v)));
+    }
 #endif
-}
-MEDKERN_INLINE Quad<double> root(Quad<double> v) {
 #if defined(__AVX__)
-  return reinterpret_cast<Quad<double>>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(v)));
-#else
-  return Quad<double>{std::sqrt(v[0]), std::sqrt(v[1]), std::sqrt(v[2]), std::sqrt(v[3])};
+    if constexpr (sizeof(V) == 32) {
+      if constexpr (single) return reinterpret_cast<V>(_mm256_sqrt_ps(reinterpret_cast<__m256>(v)));
+      if constexpr (!single)
+        return reinterpret_cast<V>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(v)));
+    }
 #endif
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64) {  // the unmasked forms make GCC 12 warn in its own header
+      if constexpr (single)
+        return reinterpret_cast<V>(_mm512_maskz_sqrt_ps(0xffff, reinterpret_cast<__m512>(v)));
+      if constexpr (!single)
+        return reinterpret_cast<V>(_mm512_maskz_sqrt_pd(0xff, reinterpret_cast<__m512d>(v)));
+    }
+#endif
+    V roots = v;
+    for (int i = 0; i < lanes_of<V>; ++i) roots[i] = std::sqrt(v[i]);
+    return roots;
+  }
+}
+
+// Whether any lane of a comparison holds.
+template <class V>
+MEDKERN_INLINE bool any(V holds) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64) {
+    return _mm512_test_epi64_mask(reinterpret_cast<__m512i>(holds),
+                                  reinterpret_cast<__m512i>(holds)) != 0;
+  }
+#endif
+#if defined(__AVX__)
+  if constexpr (sizeof(V) == 32) {
+    return !_mm256_testz_si256(reinterpret_cast<__m256i>(holds), reinterpret_cast<__m256i>(holds));
+  }
+#endif
+#if defined(__SSE4_1__)
+  if constexpr (sizeof(V) == 16) {
+    return !_mm_testz_si128(reinterpret_cast<__m128i>(holds), reinterpret_cast<__m128i>(holds));
+  }
+#endif
+  bool found = false;
+  for (int i = 0; i < lanes_of<V>; ++i) found = found || holds[i] != 0;
+  return found;
 }
 
 // Bit i says whether lane i of a comparison holds.
@@ -85,9 +123,10 @@ struct Edge {
   }
 
   // The edge from q to p: from(c) and to(c) give their values in channel c, `step` is step_of the
-  // length. V is T or Quad<T>.
+  // length. V is T or a vector of T.
   template <class V, class From, class To>
-  MEDKERN_INLINE V operator()(const From& from, const To& to, int64_t channels, V step) const {
+  MEDKERN_INLINE V operator()(const From& from, const To& to, int64_t channels,
+                              const V& step) const {
     if constexpr (Form == EdgeForm::target) {
       return to(0) + step;
     } else if constexpr (Form == EdgeForm::mean) {
