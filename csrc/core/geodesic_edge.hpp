@@ -122,6 +122,10 @@ struct Edge {
     rest = static_cast<T>(1 - p.lam);
   }
 
+  bool ignores_image() const {
+    return Form != EdgeForm::mean && Form != EdgeForm::target && intensity == 0;
+  }
+
   // The edge from q to p: from(c) and to(c) give their values in channel c, `step` is step_of the
   // length. V is T or a vector of T.
   template <class V, class From, class To>
