@@ -69,16 +69,14 @@ class SweepSolver {
   int64_t number(int64_t z, int64_t y) const { return shape_.index(z, y, 0) / shape_.pitch; }
 
   bool pass(int direction, int64_t now) {
-    bool any = false;
     const int64_t depth = shape_.size[0], height = shape_.size[1];
-    for (int64_t i = 0; i < depth; ++i) {
-      if (!stop_.keep_going()) return any;
-      const int64_t z = direction > 0 ? i : depth - 1 - i;
-      for (int64_t j = 0; j < height; ++j) {
-        any = visit(direction, z, direction > 0 ? j : height - 1 - j, now) || any;
-      }
+    bool better = false;
+    for (int64_t i = 0; i < depth * height; ++i) {
+      if (i % 64 == 0 && !stop_.keep_going()) break;
+      const int64_t row = direction > 0 ? i : depth * height - 1 - i;
+      better = visit(direction, row / height, row % height, now) || better;
     }
-    return any;
+    return better;
   }
 
   // Relaxes a row from the rows before it that have changed since this direction's last pass, and
