@@ -3,14 +3,10 @@
 
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
-#include "common/simd.hpp"
 #include "geodesic.hpp"
-
-// Four doubles are passed differently with and without AVX; here they are always inlined.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wpsabi"
-#endif
+#include "geodesic_lanes.hpp"
 
 namespace medkern::MEDKERN_ISA {
 
@@ -18,56 +14,6 @@ namespace medkern::MEDKERN_ISA {
 enum class EdgeForm { linear, quadratic, geodistk, mean, target };
 // `one`: a single channel, where every norm is the absolute difference.
 enum class EdgeNorm { one, l1, l2, linf };
-
-// The neighbours x-1, x, x+1 of one row; the fourth lane is never a neighbour.
-template <class T>
-using Quad = Vec<T, 4>;
-
-template <class T>
-MEDKERN_INLINE T magnitude(T v) {
-  return std::fabs(v);
-}
-MEDKERN_INLINE Quad<float> magnitude(Quad<float> v) {
-  return reinterpret_cast<Quad<float>>(reinterpret_cast<Quad<uint32_t>>(v) & 0x7fffffffu);
-}
-MEDKERN_INLINE Quad<double> magnitude(Quad<double> v) {
-  return reinterpret_cast<Quad<double>>(reinterpret_cast<Quad<uint64_t>>(v) & ~(uint64_t{1} << 63));
-}
-
-template <class T>
-MEDKERN_INLINE T root(T v) {
-  return std::sqrt(v);
-}
-MEDKERN_INLINE Quad<float> root(Quad<float> v) {
-#if defined(__x86_64__)
-  return reinterpret_cast<Quad<float>>(_mm_sqrt_ps(reinterpret_cast<__m128>(v)));
-#else
-  return Quad<float>{std::sqrt(v[0]), std::sqrt(v[1]), std::sqrt(v[2]), std::sqrt(v[3])};
-#endif
-}
-MEDKERN_INLINE Quad<double> root(Quad<double> v) {
-#if defined(__AVX__)
-  return reinterpret_cast<Quad<double>>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(v)));
-#else
-  return Quad<double>{std::sqrt(v[0]), std::sqrt(v[1]), std::sqrt(v[2]), std::sqrt(v[3])};
-#endif
-}
-
-// Bit i says whether lane i of a comparison holds.
-MEDKERN_INLINE int mask_of(Quad<int32_t> holds) {
-#if defined(__x86_64__)
-  return _mm_movemask_ps(reinterpret_cast<__m128>(holds));
-#else
-  return (holds[0] & 1) | (holds[1] & 2) | (holds[2] & 4) | (holds[3] & 8);
-#endif
-}
-MEDKERN_INLINE int mask_of(Quad<int64_t> holds) {
-#if defined(__AVX__)
-  return _mm256_movemask_pd(reinterpret_cast<__m256d>(holds));
-#else
-  return static_cast<int>((holds[0] & 1) | (holds[1] & 2) | (holds[2] & 4) | (holds[3] & 8));
-#endif
-}
 
 template <class T, EdgeForm Form, EdgeNorm Norm>
 struct Edge {
@@ -84,10 +30,15 @@ struct Edge {
     rest = static_cast<T>(1 - p.lam);
   }
 
+  bool ignores_image() const {
+    return Form != EdgeForm::mean && Form != EdgeForm::target && intensity == 0;
+  }
+
   // The edge from q to p: from(c) and to(c) give their values in channel c, `step` is step_of the
-  // length. V is T or Quad<T>.
+  // length. V is T or a vector of T.
   template <class V, class From, class To>
-  MEDKERN_INLINE V operator()(const From& from, const To& to, int64_t channels, V step) const {
+  MEDKERN_INLINE V operator()(const From& from, const To& to, int64_t channels,
+                              const V& step) const {
     if constexpr (Form == EdgeForm::target) {
       return to(0) + step;
     } else if constexpr (Form == EdgeForm::mean) {

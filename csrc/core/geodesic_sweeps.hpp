@@ -5,6 +5,8 @@
 // bends of the paths, so this suits smooth images and many seeds.
 #pragma once
 
+#include <cstring>
+
 #include "geodesic_block.hpp"
 #include "geodesic_workers.hpp"
 
@@ -60,20 +62,21 @@ class SweepSolver {
  private:
   // Passes count from 1. A row with seeds is news to the first pass of either direction.
   static constexpr int64_t kNever = -2, kSeeded = 1;
+  static constexpr int kOwnRow = Rows / 2;
+  using Wide = Vec<T>;
+  static constexpr int kWide = kLanes<T>;
 
   int64_t number(int64_t z, int64_t y) const { return shape_.index(z, y, 0) / shape_.pitch; }
 
   bool pass(int direction, int64_t now) {
-    bool any = false;
     const int64_t depth = shape_.size[0], height = shape_.size[1];
-    for (int64_t i = 0; i < depth; ++i) {
-      if (!stop_.keep_going()) return any;
-      const int64_t z = direction > 0 ? i : depth - 1 - i;
-      for (int64_t j = 0; j < height; ++j) {
-        any = visit(direction, z, direction > 0 ? j : height - 1 - j, now) || any;
-      }
+    bool better = false;
+    for (int64_t i = 0; i < depth * height; ++i) {
+      if (i % 64 == 0 && !stop_.keep_going()) break;
+      const int64_t row = direction > 0 ? i : depth * height - 1 - i;
+      better = visit(direction, row / height, row % height, now) || better;
     }
-    return any;
+    return better;
   }
 
   // Relaxes a row from the rows before it that have changed since this direction's last pass, and
@@ -83,83 +86,123 @@ class SweepSolver {
     bool better = false;
     const auto from = [&](int dz, int dy) {
       const int64_t source = self + dz * (shape_.plane / shape_.pitch) + dy;
-      if (changed_[source] >= now - 1) better = relax_row(z, y, dz, dy) || better;
+      if (changed_[source] >= now - 1) better = relax_row(z, y, stencil_.row(dz, dy)) || better;
     };
     if constexpr (Rows == 9) {
       for (int dy = -1; dy <= 1; ++dy) from(-direction, dy);
     }
     from(0, -direction);
-    if (better || (now == 1 && changed_[self] == kSeeded)) better = chain(z, y) || better;
+    if (better || (now == 1 && changed_[self] == kSeeded)) {
+      better = chain(z, y, 1) || better;
+      better = chain(z, y, -1) || better;
+    }
     if (better) changed_[self] = now;
     return better;
   }
 
-  bool relax_row(int64_t z, int64_t y, int dz, int dy) {
-    const int64_t at = shape_.index(z, y, 0), n = shape_.size[2], channels = item_.channels;
-    const int r = stencil_.row(dz, dy);
-    T* __restrict d = block_.distance + at;
-    const T* __restrict source = block_.distance + at + stencil_.offset[r];
-    const T* image = block_.image + at;
-    const T* source_image = image + stencil_.offset[r];
-    int better = 0;
-    for (int64_t x = 0; x < n; ++x) {
-      T best = d[x];
-      for (int k = 0; k < 3; ++k) {
-        const T w = weight(source_image + x + k, image + x, channels, stencil_.step[r][k]);
-        const T offer = w + source[x + k];
-        best = offer < best ? offer : best;
-      }
-      better |= best < d[x];
-      d[x] = best;
-    }
-    return better != 0;
+  // What paths through neighbour k of row r of the stencil offer to a voxel, V = T, or a vector of
+  // voxels.
+  template <class V>
+  MEDKERN_INLINE V offers(const T* distance, const T* image, int r, int k) const {
+    const int64_t source = stencil_.offset[r] + k;
+    const auto from = [&](int64_t c) { return load_raw<V>(image + source + c * shape_.count); };
+    const auto to = [&](int64_t c) { return load_raw<V>(image + c * shape_.count); };
+    const V step = V{} + stencil_.step[r][k];
+    return edge_(from, to, Edge::one_channel ? 1 : item_.channels, step) +
+           load_raw<V>(distance + source);
   }
 
-  // Both ways along a row.
-  bool chain(int64_t z, int64_t y) {
-    const int64_t at = shape_.index(z, y, 0), n = shape_.size[2], channels = item_.channels;
-    const T step = stencil_.step[stencil_.row(0, 0)][0];
-    T* const d = block_.distance + at;
+  // Relaxes voxels from three neighbours in row r; returns where that helped.
+  template <class V>
+  MEDKERN_INLINE auto relax(T* distance, const T* image, int r) const {
+    const V before = load_raw<V>(distance);
+    V best = before;
+    for (int k = 0; k < 3; ++k) {
+      const V offer = offers<V>(distance, image, r, k);
+      best = offer < best ? offer : best;
+    }
+    std::memcpy(distance, &best, sizeof(best));
+    return best < before;
+  }
+
+  bool relax_row(int64_t z, int64_t y, int r) {
+    const int64_t at = shape_.index(z, y, 0), n = shape_.size[2];
+    T* const distance = block_.distance + at;
     const T* const image = block_.image + at;
     bool better = false;
-    const auto relax = [&](int64_t from, int64_t to) {
-      const T offer = weight(image + from, image + to, channels, step) + d[from];
-      better = better || offer < d[to];
-      d[to] = offer < d[to] ? offer : d[to];
+    if (n < kWide) {
+      for (int64_t x = 0; x < n; ++x) better = relax<T>(distance + x, image + x, r) || better;
+      return better;
+    }
+    auto helped = relax<Wide>(distance + n - kWide, image + n - kWide, r);
+    for (int64_t x = 0; x + kWide < n; x += kWide) {
+      helped |= relax<Wide>(distance + x, image + x, r);
+    }
+    return any(helped);
+  }
+
+  // One way along a row. The chain is slow, since every voxel waits for the one before it, and
+  // passed over where none of a vector's voxels would start it.
+  bool chain(int64_t z, int64_t y, int direction) {
+    const int64_t n = shape_.size[2];
+    int64_t at = shape_.index(z, y, direction > 0 ? 0 : n - 1);
+    bool better = false;
+    const auto voxels = [&](int64_t count) {
+      for (; count > 0; --count, at += direction) {
+        const T offer = offers<T>(block_.distance + at, block_.image + at, kOwnRow, 1 - direction);
+        if (offer < block_.distance[at]) {
+          block_.distance[at] = offer;
+          better = true;
+        }
+      }
     };
-    for (int64_t x = 1; x < n; ++x) relax(x - 1, x);
-    for (int64_t x = n - 1; x > 0; --x) relax(x, x - 1);
+    int64_t left = n;
+    for (; left >= kWide; left -= kWide) {
+      const int64_t low = direction > 0 ? at : at - kWide + 1;
+      const auto offer =
+          offers<Wide>(block_.distance + low, block_.image + low, kOwnRow, 1 - direction);
+      if (any(offer < load_raw<Wide>(block_.distance + low))) {
+        voxels(kWide);
+      } else {
+        at += direction * kWide;
+      }
+    }
+    voxels(left);
     return better;
   }
 
-  MEDKERN_INLINE T weight(const T* from, const T* to, int64_t channels, T step) const {
-    return edge_([&](int64_t c) { return from[c * shape_.count]; },
-                 [&](int64_t c) { return to[c * shape_.count]; }, channels, step);
+  // How far one more relaxation of all its edges would lower a voxel, V = T, or a vector of them.
+  template <class V>
+  MEDKERN_INLINE V fall(const T* distance, const T* image) const {
+    const V before = load_raw<V>(distance);
+    V best = before;
+    for (int r = 0; r < Rows; ++r) {
+      for (int k = 0; k < 3; ++k) {
+        const V offer = offers<V>(distance, image, r, k);
+        best = offer < best ? offer : best;
+      }
+    }
+    // A voxel never reached, which holds the ceiling, falls from infinity.
+    const V reached = V{} + item_.ceiling, inf = V{} + std::numeric_limits<T>::infinity();
+    return best < before ? (before < reached ? before : inf) - best : V{};
   }
 
   T row_residual(int64_t z, int64_t y) const {
-    const int64_t at = shape_.index(z, y, 0);
+    const int64_t at = shape_.index(z, y, 0), n = shape_.size[2];
+    const T* const distance = block_.distance + at;
+    const T* const image = block_.image + at;
     T most = 0;
-    for (int64_t p = at; p < at + shape_.size[2]; ++p) {
-      T best = block_.distance[p];
-      for (int r = 0; r < Rows; ++r) {
-        for (int k = 0; k < 3; ++k) {
-          const int64_t q = p + stencil_.offset[r] + k;
-          const T offer =
-              weight(block_.image + q, block_.image + p, item_.channels, stencil_.step[r][k]) +
-              block_.distance[q];
-          best = offer < best ? offer : best;
-        }
-      }
-      if (best < block_.distance[p]) most = std::max(most, reached(p) - best);
+    if (n < kWide) {
+      for (int64_t x = 0; x < n; ++x) most = std::max(most, fall<T>(distance + x, image + x));
+      return most;
     }
+    Wide falls = fall<Wide>(distance + n - kWide, image + n - kWide);
+    for (int64_t x = 0; x + kWide < n; x += kWide) {
+      const Wide here = fall<Wide>(distance + x, image + x);
+      falls = here > falls ? here : falls;
+    }
+    for (int i = 0; i < kWide; ++i) most = std::max(most, falls[i]);
     return most;
-  }
-
-  // A voxel never reached, which holds the ceiling, falls from infinity.
-  T reached(int64_t p) const {
-    const T d = block_.distance[p];
-    return d < item_.ceiling ? d : std::numeric_limits<T>::infinity();
   }
 
   const Edge& edge_;
