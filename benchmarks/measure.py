@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -61,6 +61,7 @@ class Contender:
     adapt: Callable[[Any], Any] = same
     backend: str | None = None
     version: str | None = None
+    approximate: bool = False
     status: Status = "ok"
     detail: str = ""
     error: float | None = None
@@ -106,6 +107,7 @@ class Timing:
     peak_bytes: int | None = None
     limit: str | None = None
     limit_fraction: float | None = None
+    approximate: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,10 +192,11 @@ class Trial:
             )
             for backend in self.device.backends or (None,)
         ]
-        found.append(Contender("reference", "reference", case.reference, version=torch_version))
-        if compiled:
-            call = torch.compile(case.reference, dynamic=False)
-            found.append(Contender("torch.compile", "compiled", call, version=torch_version))
+        if case.reference is not None:
+            found.append(Contender("reference", "reference", case.reference, version=torch_version))
+            if compiled and case.compile:
+                call = torch.compile(case.reference, dynamic=False)
+                found.append(Contender("torch.compile", "compiled", call, version=torch_version))
         for name, peer in case.peers.items():
             if peer.backward or not self.backward:
                 found.append(make_peer(name, peer, self.device))
@@ -221,7 +224,7 @@ class Trial:
         allowed = self.case.tolerance
         if self.backward and self.case.tolerance_backward is not None:
             allowed = self.case.tolerance_backward
-        if not contender.error <= allowed:
+        if not contender.error <= allowed and not contender.approximate:
             what = "gradient error" if self.backward else "error"
             contender.refuse(f"{what} {contender.error:.2g} above the tolerance {allowed:.2g}")
 
@@ -239,7 +242,12 @@ class Trial:
 
 def make_peer(name: str, peer: Peer, device: Device) -> Contender:
     contender = Contender(
-        name, "peer", None, peer.adapt, version=version_of(peer.package or "torch")
+        name,
+        "peer",
+        None,
+        peer.adapt,
+        version=version_of(peer.package or "torch"),
+        approximate=peer.approximate,
     )
     if device.kind not in peer.devices:
         contender.status, contender.detail = "left out", f"takes no {device.kind} tensors"
@@ -266,7 +274,7 @@ class Expected:
 
     @classmethod
     def of(cls, case: Case, inputs: tuple[Any, ...]) -> Expected:
-        oracle = case.oracle or case.reference
+        oracle = cast(Callable[..., Any], case.oracle or case.reference)
         if not case.backward:
             with torch.no_grad():
                 return cls(tensors(oracle(*map(to_double, inputs))), [], [])
@@ -475,6 +483,7 @@ def timing(contender: Contender, samples: Sequence[float | None], ours: Samples)
         error=contender.error,
         compile_s=contender.first_call_s if contender.role == "compiled" else None,
         peak_bytes=contender.peak_bytes,
+        approximate=contender.approximate,
     )
     taken = [one for one in samples if one is not None]
     if not taken:

@@ -33,7 +33,8 @@ class Peer:
     `make` imports what it needs and returns the callable that is timed. `adapt` brings its result
     to the layout of our op for the error check, in differentiable torch operations, and is not
     timed. `package` is the distribution whose version is reported; None means torch itself. Tensors
-    that `make` creates are on the device of the run.
+    that `make` creates are on the device of the run. An `approximate` peer does not claim the exact
+    answer: it is timed whatever its error, which is reported beside its name.
     """
 
     make: Callable[[], Callable[..., Any]]
@@ -41,6 +42,7 @@ class Peer:
     adapt: Callable[[Any], Any] = same
     backward: bool = True
     devices: tuple[Kind, ...] = EVERYWHERE
+    approximate: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class Case:
 
     `native` and `reference` take the values of `inputs()`, moved from the CPU to the device, and
     return a tensor or a (nested) sequence of tensors. The oracle is `oracle`, or else `reference`,
-    on float64 copies of the inputs on the CPU; its autograd gives the expected gradients.
+    on float64 copies of the inputs on the CPU; its autograd gives the expected gradients. There may
+    be an oracle and no reference, where that would take minutes.
     `tolerance` bounds max |y - oracle| / max |oracle| of every output, `tolerance_backward` that of
     every gradient.
 
     `bytes_moved` and `flops` are the least work of the forward pass; the `*_backward` fields are
-    the least work of the backward pass alone. `bound` names the measured bandwidth the forward
+    the least work of the backward pass alone. `compile` is False where torch.compile cannot help
+    the reference, whose loops depend on data. `bound` names the measured bandwidth the forward
     pass is held against: "read" where the output is much smaller than the input.
     """
 
@@ -62,7 +66,7 @@ class Case:
     name: str
     inputs: Callable[[], tuple[Any, ...]]
     native: Callable[..., Any]
-    reference: Callable[..., Any]
+    reference: Callable[..., Any] | None
     tolerance: float
     oracle: Callable[..., Any] | None = None
     peers: dict[str, Peer] = field(default_factory=dict)
@@ -75,6 +79,7 @@ class Case:
     flops_backward: int = 0
     bound: Bound = "copy"
     quick: bool = False
+    compile: bool = True
     devices: tuple[Kind, ...] = EVERYWHERE
 
     def __post_init__(self) -> None:
@@ -82,6 +87,8 @@ class Case:
             raise ValueError(f"Case: name must start with {self.op + '/'!r}, got {self.name!r}")
         if not self.tolerance > 0:
             raise ValueError(f"Case {self.name}: tolerance must be positive, got {self.tolerance}")
+        if self.oracle is None and self.reference is None:
+            raise ValueError(f"Case {self.name}: oracle must be given where reference is not")
 
     @property
     def label(self) -> str:

@@ -92,10 +92,16 @@ def ours(one_pass: Document) -> list[Document]:
 def ratios(one_pass: Document, own: Document, role: str) -> list[tuple[float, str]]:
     """How many times faster `own` is than the timed contenders of a role, with their names."""
     return [
-        (float(one["speedups"][own["name"]]), str(one["name"]))
+        (float(one["speedups"][own["name"]]), label_of(one))
         for one in one_pass["timings"]
         if one["role"] == role and own["name"] in one["speedups"]
     ]
+
+
+def label_of(timing: Document) -> str:
+    """The name; of an approximate contender with its error."""
+    off = f" (off by {short(timing['error'])})" if timing.get("approximate") else ""
+    return f"{timing['name']}{off}"
 
 
 def failures(report: Document) -> list[str]:

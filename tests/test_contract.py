@@ -83,8 +83,11 @@ def values_of(op, value) -> list[Tensor]:
 
 
 def to_dtype(args, dtype):
+    """The floating arguments in another dtype, but for a spacing, which always is float64."""
+    given = args[0].dtype
     return tuple(
-        a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args
+        a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() and a.dtype == given else a
+        for a in args
     )
 
 
