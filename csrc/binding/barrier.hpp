@@ -79,6 +79,13 @@ class BarrierInputs {
     return allocate(size, dtype);
   }
 
+  // [B, 2, K, *space]
+  Tensor allocate_pairs(ScalarType dtype) const {
+    std::vector<int64_t> size{image_.size(0), 2, seeds_.size(1)};
+    for (int64_t i = 2; i < image_.dim(); ++i) size.push_back(image_.size(i));
+    return allocate(size, dtype);
+  }
+
   // [B, K]
   Tensor allocate_per_set(ScalarType dtype) const {
     return allocate(std::vector<int64_t>{image_.size(0), seeds_.size(1)}, dtype);

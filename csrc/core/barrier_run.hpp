@@ -100,15 +100,17 @@ void minimum_barrier(const BarrierProblem<T>& problem, BarrierValue<T>* distance
                        });
 }
 
-// Row-major indices of the voxels where the best path attains its maximum and its minimum.
+// pairs: [batch, 2, sets, D, H, W], row-major indices of the voxels where the best path attains its
+// maximum and its minimum; -1 where unreachable.
 template <class T>
-void barrier_witnesses(const BarrierProblem<T>& problem, int64_t* highest, int64_t* lowest,
-                       const Parallel& parallel) {
+void barrier_witnesses(const BarrierProblem<T>& problem, int64_t* pairs, const Parallel& parallel) {
+  const int64_t per_sample = problem.sets * problem.grid.count();
   detail::sweep<true>(problem, parallel,
                       [=](int64_t at, const WalledGrid& grid, const auto& sweep, int64_t voxel) {
                         const auto extremes = sweep.extremes(voxel);
-                        highest[at] = detail::inner_or_none(grid, extremes.highest);
-                        lowest[at] = detail::inner_or_none(grid, extremes.lowest);
+                        const int64_t highest = at + at / per_sample * per_sample;
+                        pairs[highest] = detail::inner_or_none(grid, extremes.highest);
+                        pairs[highest + per_sample] = detail::inner_or_none(grid, extremes.lowest);
                       });
 }
 

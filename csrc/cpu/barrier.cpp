@@ -20,15 +20,14 @@ Tensor minimum_barrier_distance(const Tensor& image, const Tensor& seeds, const 
   return distance;
 }
 
-std::tuple<Tensor, Tensor> barrier_witness_pair(const Tensor& image, const Tensor& seeds,
-                                                const Mask& mask, int64_t connectivity) {
+Tensor barrier_witness_pairs(const Tensor& image, const Tensor& seeds, const Mask& mask,
+                             int64_t connectivity) {
   const BarrierInputs inputs(image, seeds, mask, connectivity, false);
-  const Tensor highest = inputs.allocate(ScalarType::Long);
-  const Tensor lowest = inputs.allocate(ScalarType::Long);
+  const Tensor pairs = inputs.allocate_pairs(ScalarType::Long);
   inputs.dispatch([&](const auto& problem) {
-    barrier_witnesses(problem, data<int64_t>(highest), data<int64_t>(lowest), TorchThreads());
+    barrier_witnesses(problem, data<int64_t>(pairs), TorchThreads());
   });
-  return {highest, lowest};
+  return pairs;
 }
 
 Tensor max_distance_along_path(const Tensor& image, const Tensor& seeds, const Mask& mask,
@@ -79,7 +78,7 @@ Tensor barrier_vectorial(const Tensor& image, const Tensor& seeds, const Mask& m
 
 STABLE_TORCH_LIBRARY_IMPL(medkern, CPU, m) {
   m.impl("minimum_barrier_distance", TORCH_BOX(&medkern::minimum_barrier_distance));
-  m.impl("_barrier_witnesses", TORCH_BOX(&medkern::barrier_witness_pair));
+  m.impl("_barrier_witnesses", TORCH_BOX(&medkern::barrier_witness_pairs));
   m.impl("max_distance_along_path", TORCH_BOX(&medkern::max_distance_along_path));
   m.impl("_bottleneck_witness", TORCH_BOX(&medkern::bottleneck_voxel));
   m.impl("_barrier_raster", TORCH_BOX(&medkern::barrier_raster));

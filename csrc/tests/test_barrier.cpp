@@ -146,29 +146,31 @@ void check_exact(const Case<T>& c) {
   std::vector<double> barrier, bottleneck;
   brute_force(c, barrier, bottleneck);
   std::vector<Value> got(total), threaded(total), highest_value(total), raster(total), scans(total);
-  std::vector<int64_t> highest(total), lowest(total), roof(total);
+  std::vector<int64_t> pairs(2 * total), roof(total);
   minimum_barrier(problem, got.data(), Serial());
   minimum_barrier(problem, threaded.data(), ManyThreads());
   bottleneck_distance(problem, highest_value.data(), Serial());
-  barrier_witnesses(problem, highest.data(), lowest.data(), ManyThreads());
+  barrier_witnesses(problem, pairs.data(), ManyThreads());
   bottleneck_witness(problem, roof.data(), Serial());
   raster_barrier(problem, 1000, raster.data(), scans.data(), Serial());
   require(std::memcmp(got.data(), threaded.data(), total * sizeof(Value)) == 0, "threads");
   for (int64_t i = 0; i < total; ++i) {
     const T* image = &c.image[i / n / c.sets * c.channels * n];
+    const int64_t per_sample = c.sets * n, at = i + i / per_sample * per_sample;
+    const int64_t highest = pairs[at], lowest = pairs[at + per_sample];
     require(got[i] == barrier[i], "barrier differs from its definition");
     require(highest_value[i] == bottleneck[i], "bottleneck differs from its definition");
     require(raster[i] >= got[i], "the raster scan is below the minimum");
     require((raster[i] == kInf) == (got[i] == kInf), "the raster scan reaches other voxels");
-    require((highest[i] < 0) == (barrier[i] == kInf) && (lowest[i] < 0) == (highest[i] < 0) &&
-                (roof[i] < 0) == (highest[i] < 0),
+    require((highest < 0) == (barrier[i] == kInf) && (lowest < 0) == (highest < 0) &&
+                (roof[i] < 0) == (highest < 0),
             "unreachable voxels have no witnesses");
-    if (highest[i] < 0) continue;
-    require(image[highest[i]] - image[lowest[i]] == barrier[i], "witnesses of the barrier");
+    if (highest < 0) continue;
+    require(image[highest] - image[lowest] == barrier[i], "witnesses of the barrier");
     require(image[roof[i]] == bottleneck[i], "witness of the bottleneck");
-    const auto reached = flood(c, i / n, static_cast<double>(image[lowest[i]]),
-                               static_cast<double>(image[highest[i]]));
-    require(reached[i % n] && reached[highest[i]] && reached[lowest[i]], "witnesses on no path");
+    const auto reached =
+        flood(c, i / n, static_cast<double>(image[lowest]), static_cast<double>(image[highest]));
+    require(reached[i % n] && reached[highest] && reached[lowest], "witnesses on no path");
   }
   for (int64_t unit = 0; unit < c.batch * c.sets; ++unit) require(scans[unit] > 0, "converges");
 }

@@ -20,7 +20,7 @@ def minimum_barrier_distance(
     image: Tensor, seeds: Tensor, mask: Tensor | None, connectivity: int
 ) -> Tensor:
     """min over paths of (max - min) of the image along the path; inf where there is no path."""
-    highest, lowest = barrier_witnesses(image, seeds, mask, connectivity)
+    highest, lowest = barrier_witnesses(image, seeds, mask, connectivity).unbind(1)
     barrier = _pick(image, highest) - _pick(image, lowest)
     return torch.where(highest < 0, math.inf, barrier)
 
@@ -35,10 +35,11 @@ def max_distance_along_path(
 
 def barrier_witnesses(
     image: Tensor, seeds: Tensor, mask: Tensor | None, connectivity: int
-) -> tuple[Tensor, Tensor]:
-    """Row-major voxels where a best path attains its maximum and its minimum; -1: no path."""
+) -> Tensor:
+    """Where a best path attains its maximum and its minimum, [B, 2, K, *space] row-major; or -1."""
     sets = _each_set(_best_barriers, image, seeds, mask, connectivity)
-    return _indices([h for h, _ in sets], seeds), _indices([low for _, low in sets], seeds)
+    ends = [_indices([ends[i] for ends in sets], seeds) for i in (0, 1)]
+    return torch.stack(ends, dim=1)
 
 
 def bottleneck_witness(
