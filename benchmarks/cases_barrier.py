@@ -4,8 +4,8 @@ The reference is a threshold decomposition in plain PyTorch: for every lowest le
 highest level by max pooling until nothing changes. It takes seconds on small images of few levels
 already. On other images the reference is the op itself on the negative, transposed image in
 float64, which other code computes in another order: this checks the answer, and its time says
-nothing but what float64 costs. mc-mbd, which calls itself exact, gives wrong answers; other packages
-have no exact distance.
+nothing but what float64 costs. mc-mbd, which calls itself exact, gives wrong answers; no other
+package has the exact distance.
 """
 
 from __future__ import annotations

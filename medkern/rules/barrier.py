@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from medkern.rules import at_least, choice, grid, message
 
@@ -11,6 +12,26 @@ HALVES = ("float16", "bfloat16")  # computed in float32
 METHODS = ("exact", "raster")
 NORMS = ("l1", "l2", "linf")
 UNTIL_IDLE = 2**31 - 1  # half scans
+
+
+class BarrierBounds(NamedTuple):
+    """What is certain about the minimum barrier distance: equal bounds are proven exact."""
+
+    lower: Any
+    upper: Any
+
+
+class BarrierInfo(NamedTuple):
+    """How a result was found.
+
+    exact: it is the minimum. iterations: raster half scans run, [B, K], else None. converged:
+    another half scan would change nothing, [B, K], else True.
+    """
+
+    method: str
+    exact: bool
+    iterations: Any
+    converged: Any
 
 
 def dtypes(op: str, image: str, seeds: str, mask: str | None) -> None:
