@@ -81,7 +81,8 @@ def minimum_barrier_distance(
     path attains its maximum, -1 where its minimum; among equally good ones, those of the path that
     the sweep over rising intensities finds first, the same in every run. Time is 1 to 4 visits of
     every voxel and its neighbours on most 8-bit images, more with more levels. Memory: the result
-    and 6 words per voxel for each thread, 10 for a gradient.
+    and, for each thread, 4 words of 4 bytes per voxel up to 32767 levels, else 8 (float64: 11), and
+    4 more for a gradient.
 
     >>> import torch, medkern as mk
     >>> image = torch.tensor([[3, 9, 4, 1]], dtype=torch.uint8)
@@ -138,7 +139,7 @@ def max_distance_along_path(
 
     Differentiable with respect to a float image: 1 where the path attains its maximum; among equal
     voxels, the one whose level reached the voxel first in row-major order. O(N) after sorting the
-    intensities. Memory: the result and 5 words per voxel for each thread.
+    intensities. Memory: the result and up to 6 words of 4 bytes per voxel (float64: 7) per thread.
 
     >>> import torch, medkern as mk
     >>> image = torch.tensor([[3, 9, 4, 1]], dtype=torch.uint8)
