@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from pathlib import Path
 
 import pytest
@@ -262,8 +263,9 @@ def test_vmap(op, sample):
     stacked = torch.stack([first, first.flip(0), first.flip(-1)], dim=1)
     mapped = torch.vmap(lambda t: op(t, *others), in_dims=1)(stacked)
     looped = [op(t.contiguous(), *others) for t in stacked.unbind(1)]
-    for a, b in zip(mapped, looped, strict=True):
-        torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)
+    for i, one in enumerate(looped):
+        for a, b in zip(outputs_of(mapped), outputs_of(one), strict=True):
+            torch.testing.assert_close(a[i], b, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE, ids=lambda o: o.spec.name)
@@ -295,7 +297,8 @@ def test_exports_as_one_op(op):
             return op(*(next(given) if isinstance(a, Tensor) else a for a in args))
 
     program = torch.export.export(Module(), tuple(tensors_of(args)))
-    targets = [str(n.target) for n in program.graph.nodes if n.op == "call_function"]
+    calls = [n.target for n in program.graph.nodes if n.op == "call_function"]
+    targets = [str(target) for target in calls if target is not operator.getitem]
     assert targets == [f"medkern.{op.spec.name}.default"]
     assert_same_bits(program.module()(*tensors_of(args)), op(*args))
 
