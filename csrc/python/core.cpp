@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, m) {
       PyErr_SetNone(PyExc_KeyboardInterrupt);
     }
   });
+  medkern::bind_barrier(m);
   medkern::bind_euclidean(m);
   medkern::bind_geodesic(m);
   medkern::bind_haar(m);

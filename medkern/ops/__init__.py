@@ -1,6 +1,7 @@
 """The ops: public functions, their definitions and their derivatives, one module per family."""
 
 from medkern.backend import load_libraries
+from medkern.ops.barrier import max_distance_along_path, minimum_barrier_distance
 from medkern.ops.boundary import (
     boundary_loss,
 )
@@ -44,6 +45,8 @@ __all__ = [
     "haar_waverec",
     "hausdorff_distance",
     "intensity_distance",
+    "max_distance_along_path",
+    "minimum_barrier_distance",
     "normalized_surface_dice",
 ]
 
