@@ -1,6 +1,7 @@
 """The ops: public functions, their definitions and their derivatives, one module per family."""
 
 from medkern.backend import load_libraries
+from medkern.ops.barrier import max_distance_along_path, minimum_barrier_distance
 from medkern.ops.boundary import (
     boundary_loss,
 )
@@ -22,6 +23,7 @@ from medkern.ops.haar import (
     haar_wavedec,
     haar_waverec,
 )
+from medkern.ops.maps import signed_distance_map
 from medkern.ops.surface import (
     average_surface_distance,
     hausdorff_distance,
@@ -44,7 +46,10 @@ __all__ = [
     "haar_waverec",
     "hausdorff_distance",
     "intensity_distance",
+    "max_distance_along_path",
+    "minimum_barrier_distance",
     "normalized_surface_dice",
+    "signed_distance_map",
 ]
 
 load_libraries()
