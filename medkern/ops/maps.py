@@ -131,17 +131,17 @@ def _masks(op: str, labels: Tensor, ndim: int, classes: int | None, background: 
 
 def _distance(
     kind: str,
-    image: Tensor | None,
+    image: Any,
     lam: float,
     spacing: Any,
     connectivity: str | int,
     ndim: int,
     backend: str | None,
-) -> Callable[[Tensor], Tensor]:
+) -> Callable[[Tensor], Any]:
     """The distance to sets [B, K, *space], inf of an empty one."""
-    grid = {"connectivity": connectivity, "ndim": ndim, "backend": backend}
+    grid: dict[str, Any] = {"connectivity": connectivity, "ndim": ndim, "backend": backend}
 
-    def measure(sets: Tensor) -> Tensor:
+    def measure(sets: Tensor) -> Any:
         if not sets.any():
             return torch.full(sets.shape, torch.inf, device=sets.device)
         if kind == "euclidean":
@@ -164,8 +164,9 @@ def _boundary(masks: Tensor, ndim: int, connectivity: int) -> Tensor:
     beside = torch.zeros_like(masks)
     for step in itertools.product((0, 1, 2), repeat=ndim):
         if 0 < sum(s != 1 for s in step) <= connectivity:
-            window = (slice(s, s + n) for s, n in zip(step, masks.shape[-ndim:], strict=True))
-            beside |= outside[(..., *window)]
+            space = zip(step, masks.shape[-ndim:], strict=True)
+            window = (..., *(slice(s, s + n) for s, n in space))
+            beside |= outside[window]
     return masks & beside
 
 
