@@ -165,7 +165,7 @@ def _boundary(masks: Tensor, ndim: int, connectivity: int) -> Tensor:
     for step in itertools.product((0, 1, 2), repeat=ndim):
         if 0 < sum(s != 1 for s in step) <= connectivity:
             space = zip(step, masks.shape[-ndim:], strict=True)
-            window = (..., *(slice(s, s + n) for s, n in space))
+            window: tuple[Any, ...] = (..., *(slice(s, s + n) for s, n in space))
             beside |= outside[window]
     return masks & beside
 
