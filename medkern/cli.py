@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command == "info":
         return _info(options.json)
     if options.command == "demo":
-        return _demo(options.out, options.image)
+        return _demo(options.out, options.image, options.points)
     parser.print_help()
     return 2
 
@@ -36,8 +36,25 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("bench", help="time every op against its reference and its peers")
     demo = commands.add_parser("demo", help="draw what the ops make of a real image")
     demo.add_argument("--out", type=Path, default=Path("demo.png"), help="the PNG to write")
-    demo.add_argument("--image", default="brain4d", help="a name from medkern.data.names()")
+    demo.add_argument(
+        "--image",
+        default="brain4d",
+        help="a name from medkern.data.names(), or a PNG, NIfTI or DICOM file",
+    )
+    demo.add_argument(
+        "--points",
+        nargs="+",
+        type=_xy,
+        default=(),
+        metavar="X,Y",
+        help="clicks in the image: draw the distances from them, and nothing else",
+    )
     return parser
+
+
+def _xy(text: str) -> tuple[int, int]:
+    x, y = text.split(",")  # argparse words the error
+    return int(x), int(y)
 
 
 def _info(as_json: bool) -> int:
@@ -53,16 +70,16 @@ def _bench(arguments: Sequence[str]) -> int:
     return 1 if run is None else int(run.main(arguments))
 
 
-def _demo(out: Path, image: str) -> int:
+def _demo(out: Path, image: str, points: Sequence[tuple[int, int]]) -> int:
     demo = _with_extra("medkern.demo", "bench")
     if demo is None:
         return 1
     try:
-        demo.draw(image, out)
+        written = demo.draw(image, out, points)
     except (ValueError, ImportError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"wrote {out}")
+    print(f"wrote {', '.join(map(str, written))}")
     return 0
 
 

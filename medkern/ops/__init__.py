@@ -23,6 +23,7 @@ from medkern.ops.haar import (
     haar_wavedec,
     haar_waverec,
 )
+from medkern.ops.maps import signed_distance_map
 from medkern.ops.surface import (
     average_surface_distance,
     hausdorff_distance,
@@ -48,6 +49,7 @@ __all__ = [
     "max_distance_along_path",
     "minimum_barrier_distance",
     "normalized_surface_dice",
+    "signed_distance_map",
 ]
 
 load_libraries()
