@@ -173,41 +173,58 @@ class BarrierSweep {
     count_visits(1);
     Voxel& opened = voxels_[voxel];
     if (opened.floor == opened.level) return true;  // a seed
-    Index from = voxel;
+    const Rank roof = roof_;
+    Rank best = -1;
     for (const Index offset : offsets_) {
-      const Voxel& n = voxels_[voxel + offset];
-      if (n.level > roof_ || n.floor <= opened.floor) continue;
-      opened.floor = n.floor;
-      from = voxel + offset;
+      const Voxel n = voxels_[voxel + offset];
+      // No branches, which would be guessed wrong; a seed above the roof has a floor already.
+      best = std::max<Rank>(best, n.level > roof ? Rank{-1} : n.floor);
     }
-    if (from == voxel) return false;
-    if constexpr (kWitnesses) {
-      current_[voxel] = {voxel, opened.floor == roof_ ? voxel : current_[from].lowest};
-    }
+    if (best < 0) return false;
+    opened.floor = best;
+    if constexpr (kWitnesses) current_[voxel] = {voxel, lowest_of_opening(voxel)};
     record(voxel, levels_.value[roof_] - levels_.value[opened.floor]);
     return true;
   }
 
+  // Where the best path to a voxel that has just opened attains its minimum.
+  Index lowest_of_opening(Index voxel) const {
+    const Voxel opened = voxels_[voxel];
+    if (opened.floor == opened.level) return voxel;
+    const auto leads = [&](Index offset) {
+      const Voxel n = voxels_[voxel + offset];
+      return n.level <= roof_ && n.floor == opened.floor;
+    };
+    return current_[voxel + *std::find_if(offsets_.begin(), offsets_.end(), leads)].lowest;
+  }
+
   // Raises all voxels that the stacked ones, of this floor, lead to.
   void spread(Rank floor) {
-    const Value roof = levels_.value[roof_], barrier = roof - levels_.value[floor];
+    // Local, as a store to a rank might change a member.
+    const Rank roof = roof_;
+    Voxel* const voxels = voxels_.data();
+    const Index *const offsets = offsets_.data(), *const end = offsets + offsets_.size();
+    const Value* const value = levels_.value.data();
+    const Value barrier = value[roof] - value[floor];
     int64_t visits = 0;
     while (!stack_.empty()) {
       const Index voxel = stack_.back();
       stack_.pop_back();
-      for (const Index offset : offsets_) {
-        const Index next = voxel + offset;
-        Voxel& n = voxels_[next];
-        if (n.level > roof_ || n.floor >= floor || n.floor == n.level) continue;
-        const bool below = n.level < floor;
-        n.floor = below ? n.level : floor;
+      for (const Index* offset = offsets; offset != end; ++offset) {
+        const Index next = voxel + *offset;
+        Voxel& n = voxels[next];
+        if (n.level > roof || n.floor >= floor || n.floor == n.level) continue;
         if constexpr (kWitnesses) {
-          current_[next] = {current_[voxel].highest, below ? next : current_[voxel].lowest};
+          const Index lowest = n.level < floor ? next : current_[voxel].lowest;
+          current_[next] = {current_[voxel].highest, lowest};
         }
-        record(next, below ? roof - levels_.value[n.level] : barrier);
-        if (below) {
+        if (n.level < floor) {
+          n.floor = n.level;
+          record(next, value[roof] - value[n.level]);
           buckets_.push(n.level, next);
         } else {
+          n.floor = floor;
+          record(next, barrier);
           stack_.push_back(next);
         }
       }
