@@ -72,6 +72,16 @@ def test_single_point_by_either_reading_of_the_paper():
     assert torch.equal(complement[outside], boundary[outside])
 
 
+def test_boundary_heeds_the_connectivity():
+    labels = torch.ones(4, 4, dtype=torch.int64)
+    labels[0, 0] = 0  # voxel (1, 1) touches it by a corner alone
+    for connectivity, on_the_boundary in (("full", True), ("face", False)):
+        how = {"inside": "boundary", "connectivity": connectivity}
+        phi = mk.signed_distance_map(labels, **how)[0]
+        assert (phi[1, 1] == 0) == on_the_boundary
+        assert phi[0, 1] == phi[1, 0] == 0
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=3),
