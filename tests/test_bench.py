@@ -178,6 +178,23 @@ def test_a_wrong_peer_is_refused_and_called_once_only() -> None:
     assert timing(result, "native").median_s is not None
 
 
+def test_an_approximate_peer_is_timed_with_its_error() -> None:
+    rough = Peer(lambda: lambda x: x * x + 1e-3, backward=False, approximate=True)
+    result = measured(toy(peers={"rough": rough}))
+    one = timing(result, "rough")
+    assert one.status == "ok"
+    assert one.median_s is not None
+    assert one.error == pytest.approx(1e-3, rel=0.01)
+    assert report.label_of(one.__dict__) == "rough (off by 1e-03)"
+
+
+def test_a_case_may_have_an_oracle_and_no_reference() -> None:
+    result = measured(toy(reference=None, oracle=square, peers={"mul": Peer(lambda: square)}))
+    assert {t.name for t in result.passes["forward"].timings} == {"native", "mul"}
+    with pytest.raises(ValueError, match="oracle must be given where reference is not"):
+        toy(reference=None)
+
+
 def test_a_wrong_gradient_is_refused_although_the_answer_is_right() -> None:
     half = Peer(lambda: lambda x: x * x.detach())
     result = measured(toy(peers={"half": half}))

@@ -513,6 +513,16 @@ def test_gradients_of_image_and_starts(metric):
         assert torch.autograd.grad(f(image, soft).sum(), soft)[0].sum() == inside.sum()
 
 
+def test_gradient_of_a_start_cost_is_the_size_of_its_region():
+    starts = torch.full((6, 7), INF, dtype=torch.float64)
+    starts[0, 0], starts[5, 6], starts[0, 1] = 0.0, 0.1, 1e3  # the last one reaches nothing
+    starts.requires_grad_()
+    found = mk.geodesic_distance(images(6, 7), starts, return_labels=True)
+    (grad,) = torch.autograd.grad(found.distance.sum(), starts)
+    regions = torch.bincount(found.labels.flatten(), minlength=42).reshape(6, 7)
+    assert torch.equal(grad, regions.double())
+
+
 def test_gradient_of_unreached_voxels_is_nothing():
     image = images(3, 5).requires_grad_()
     mask = torch.ones(3, 5, dtype=torch.bool)
