@@ -41,13 +41,12 @@ LaunchError launch_boundary_forward(const BoundaryArrays& a, FloatType logits, F
   const LaunchError error = for_boundary_types(logits, maps, [&](auto types) {
     using Types = decltype(types);
     MEDKERN_LAUNCH((boundary_fwd_parts_kernel<typename Types::Logit, typename Types::Map>),
-                   static_cast<unsigned>(a.batch * parts), kBoundaryThreads, 0, stream, a, parts,
-                   partial);
+                   static_cast<unsigned>(a.batch * parts), kThreads, 0, stream, a, parts, partial);
     return launch_error();
   });
   if (!error.ok()) return error;
-  MEDKERN_LAUNCH(boundary_fwd_total_kernel, static_cast<unsigned>(a.batch), kBoundaryThreads, 0,
-                 stream, partial, parts, sums);
+  MEDKERN_LAUNCH(boundary_fwd_total_kernel, static_cast<unsigned>(a.batch), kThreads, 0, stream,
+                 partial, parts, sums);
   return launch_error();
 }
 
@@ -57,12 +56,10 @@ LaunchError launch_boundary_backward(const BoundaryArrays& a, FloatType logits, 
   using namespace MEDKERN_ISA;
   const int64_t count = a.batch * a.pixels;
   if (count == 0) return {};
-  const auto blocks = static_cast<unsigned>(
-      std::min<int64_t>((count + kBoundaryThreads - 1) / kBoundaryThreads, INT32_MAX));
   return for_boundary_types(logits, maps, [&](auto types) {
     using S = typename decltype(types)::Logit;
     using M = typename decltype(types)::Map;
-    MEDKERN_LAUNCH((boundary_bwd_kernel<S, M>), blocks, kBoundaryThreads, 0, stream, a, weights,
+    MEDKERN_LAUNCH((boundary_bwd_kernel<S, M>), blocks_for(count), kThreads, 0, stream, a, weights,
                    static_cast<S*>(grad_logits), static_cast<M*>(grad_maps));
     return launch_error();
   });

@@ -13,11 +13,9 @@
 
 #include "boundary.hpp"
 #include "core/common/storage.hpp"
-#include "portable.cuh"
+#include "grid_stride.cuh"
 
 namespace medkern::MEDKERN_ISA {
-
-constexpr int kBoundaryThreads = 256;
 
 template <class S, class M>
 struct BoundaryPixel {
@@ -74,7 +72,7 @@ MEDKERN_DEVICE_INLINE auto softmax(const BoundaryPixel<S, M>& pixel) {
 // Sums each of `values` over the block; thread 0 has the result. The shared array is free again
 // after the next barrier.
 MEDKERN_DEVICE_INLINE void block_sums(double (&values)[kBoundarySums]) {
-  MEDKERN_SHARED(double[kBoundarySums], of_warp, kBoundaryThreads / 32);
+  MEDKERN_SHARED(double[kBoundarySums], of_warp, kThreads / 32);
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   for (double& value : values) {
     for (int offset = 16; offset > 0; offset /= 2) {
@@ -88,18 +86,17 @@ MEDKERN_DEVICE_INLINE void block_sums(double (&values)[kBoundarySums]) {
   if (threadIdx.x != 0) return;
   for (int i = 0; i < kBoundarySums; ++i) {
     double sum = 0;
-    for (int w = 0; w < kBoundaryThreads / 32; ++w) sum += of_warp[w][i];
+    for (int w = 0; w < kThreads / 32; ++w) sum += of_warp[w][i];
     values[i] = sum;
   }
 }
 
-// Block `sample * parts + part` adds up every parts-th run of kBoundaryThreads pixels.
+// Block `sample * parts + part` adds up every parts-th run of kThreads pixels.
 template <class S, class M>
 MEDKERN_GLOBAL void boundary_fwd_parts_kernel(BoundaryArrays a, int64_t parts, double* partial) {
   const int64_t block = blockIdx.x, sample = block / parts, part = block % parts;
   double sums[kBoundarySums] = {0, 0, 0};
-  for (int64_t i = part * kBoundaryThreads + threadIdx.x; i < a.pixels;
-       i += parts * kBoundaryThreads) {
+  for (int64_t i = part * kThreads + threadIdx.x; i < a.pixels; i += parts * kThreads) {
     const auto pixel = BoundaryPixel<S, M>::at(a, sample, i);
     const auto soft = softmax(pixel);
     sums[0] += static_cast<double>(soft.weighted);
@@ -118,7 +115,7 @@ MEDKERN_GLOBAL void boundary_fwd_total_kernel(const double* partial, int64_t par
   const int64_t sample = blockIdx.x;
   const double* mine = partial + sample * parts * kBoundarySums;
   double sums[kBoundarySums] = {0, 0, 0};
-  for (int64_t part = threadIdx.x; part < parts; part += kBoundaryThreads) {
+  for (int64_t part = threadIdx.x; part < parts; part += kThreads) {
     for (int i = 0; i < kBoundarySums; ++i) sums[i] += mine[part * kBoundarySums + i];
   }
   block_sums(sums);
@@ -132,10 +129,9 @@ template <class S, class M>
 MEDKERN_GLOBAL void boundary_bwd_kernel(BoundaryArrays a, const double* weights, S* grad_logits,
                                         M* grad_maps) {
   using C = Compute<S>;
-  const int64_t count = a.batch * a.pixels, step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
-       i += step) {
-    const int64_t sample = i / a.pixels, at = i % a.pixels;
+  MEDKERN_GRID_STRIDE(i, a.batch * a.pixels) {
+    int64_t sample, at;
+    split(i, a.pixels, sample, at);
     const auto pixel = BoundaryPixel<S, M>::at(a, sample, at);
     const auto soft = softmax(pixel);
     const C boundary = static_cast<C>(weights[2 * sample]);
