@@ -4,6 +4,7 @@
 namespace medkern {
 
 namespace MEDKERN_ISA {
+namespace {
 
 template <class T>
 LaunchError launch_axes(const EuclideanArrays<T>& a, Stream stream) {
@@ -34,6 +35,7 @@ LaunchError launch_axes(const EuclideanArrays<T>& a, Stream stream) {
   return {};
 }
 
+}  // namespace
 }  // namespace MEDKERN_ISA
 
 LaunchError launch_euclidean(const EuclideanArrays<float>& arrays, Stream stream) {
