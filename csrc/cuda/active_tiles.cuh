@@ -4,7 +4,7 @@
 // A block takes a tile and its margin into shared memory, spreads there until nothing changes,
 // writes back, and queues for the next round the tiles that one of its changed voxels improves.
 // Rounds are launches; the list of tiles stays on the device, and the host looks at its length
-// every kRoundsPerRead rounds only.
+// only after 1, 2, 4, 8 and then every kMostRoundsPerRead rounds.
 //
 // Margins are read while their tiles may be writing. That is harmless: offers are monotone in the
 // value they start from and never below it, so the fixpoint under the initial values is unique and
@@ -280,7 +280,7 @@ MEDKERN_DEVICE_INLINE void start_tiles(const Front& front, const TileGrid& g,
   }
 }
 
-constexpr int kRoundsPerRead = 16;
+constexpr int kMostRoundsPerRead = 16;
 constexpr int64_t kMostVisitors = 4096;  // blocks; each visits every so-manieth tile of the list
 
 inline unsigned visitors(int64_t tiles) {
@@ -290,8 +290,8 @@ inline unsigned visitors(int64_t tiles) {
 // visit(round) launches one round; until a round leaves none to visit.
 template <class Visit>
 LaunchError visit_until_fixpoint(const TileQueue& queue, Stream stream, const Visit& visit) {
-  for (int round = 0;;) {
-    for (const int end = round + kRoundsPerRead; round < end; ++round) {
+  for (int round = 0, rounds = 1;; rounds = std::min(2 * rounds, kMostRoundsPerRead)) {
+    for (const int end = round + rounds; round < end; ++round) {
       if (const LaunchError error = visit(round); !error.ok()) return error;
     }
     unsigned left = 0;

@@ -6,6 +6,8 @@ namespace medkern {
 
 namespace MEDKERN_ISA {
 
+using Type = BoundaryArrays::Type;
+
 template <class S, class M>
 struct BoundaryTypes {
   using Logit = S;
@@ -14,16 +16,17 @@ struct BoundaryTypes {
 
 // Calls run(BoundaryTypes<S, M>) where the kernels know the pair: one type, or maps in float32.
 template <class Run>
-LaunchError for_boundary_types(FloatType logits, FloatType maps, Run run) {
-  if (maps != logits && maps != FloatType::float32) return LaunchError("maps must be float32");
-  const bool wide = maps == FloatType::float32;
-  switch (logits) {
-    case FloatType::float16:
+LaunchError for_boundary_types(const BoundaryArrays& a, Run run) {
+  if (a.map_type != a.logit_type && a.map_type != Type::float32)
+    return LaunchError("maps must be float32");
+  const bool wide = a.map_type == Type::float32;
+  switch (a.logit_type) {
+    case Type::float16:
       return wide ? run(BoundaryTypes<Half, float>{}) : run(BoundaryTypes<Half, Half>{});
-    case FloatType::bfloat16:
+    case Type::bfloat16:
       return wide ? run(BoundaryTypes<BFloat16, float>{})
                   : run(BoundaryTypes<BFloat16, BFloat16>{});
-    case FloatType::float32:
+    case Type::float32:
       return run(BoundaryTypes<float, float>{});
     default:
       return wide ? run(BoundaryTypes<double, float>{}) : run(BoundaryTypes<double, double>{});
@@ -32,13 +35,13 @@ LaunchError for_boundary_types(FloatType logits, FloatType maps, Run run) {
 
 }  // namespace MEDKERN_ISA
 
-LaunchError launch_boundary_forward(const BoundaryArrays& a, FloatType logits, FloatType maps,
-                                    double* partial, double* sums, Stream stream) {
+LaunchError launch_boundary_forward(const BoundaryArrays& a, double* partial, double* sums,
+                                    Stream stream) {
   using namespace MEDKERN_ISA;
   if (a.batch == 0) return {};
   const int64_t parts = boundary_parts(a.pixels);
   if (a.batch * parts > INT32_MAX) return LaunchError("the batch exceeds 2^31 blocks");
-  const LaunchError error = for_boundary_types(logits, maps, [&](auto types) {
+  const LaunchError error = for_boundary_types(a, [&](auto types) {
     using Types = decltype(types);
     MEDKERN_LAUNCH((boundary_fwd_parts_kernel<typename Types::Logit, typename Types::Map>),
                    static_cast<unsigned>(a.batch * parts), kThreads, 0, stream, a, parts, partial);
@@ -50,13 +53,12 @@ LaunchError launch_boundary_forward(const BoundaryArrays& a, FloatType logits, F
   return launch_error();
 }
 
-LaunchError launch_boundary_backward(const BoundaryArrays& a, FloatType logits, FloatType maps,
-                                     const double* weights, void* grad_logits, void* grad_maps,
-                                     Stream stream) {
+LaunchError launch_boundary_backward(const BoundaryArrays& a, const double* weights,
+                                     void* grad_logits, void* grad_maps, Stream stream) {
   using namespace MEDKERN_ISA;
   const int64_t count = a.batch * a.pixels;
   if (count == 0) return {};
-  return for_boundary_types(logits, maps, [&](auto types) {
+  return for_boundary_types(a, [&](auto types) {
     using S = typename decltype(types)::Logit;
     using M = typename decltype(types)::Map;
     MEDKERN_LAUNCH((boundary_bwd_kernel<S, M>), blocks_for(count), kThreads, 0, stream, a, weights,

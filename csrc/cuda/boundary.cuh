@@ -22,25 +22,24 @@ struct BoundaryPixel {
   using C = Compute<S>;
 
   const S* logits;  // of class 0; the next class is `pixels` on
-  const M* maps;
+  const M* maps;    // of class `first`
   int64_t pixels, classes, first;
   int label;  // -1: none
 
   static MEDKERN_DEVICE_INLINE BoundaryPixel at(const BoundaryArrays& a, int64_t sample,
                                                 int64_t pixel) {
-    const int64_t start = sample * a.classes * a.pixels + pixel;
     const int64_t label = a.labels == nullptr ? -1 : a.labels[sample * a.pixels + pixel];
-    return {static_cast<const S*>(a.logits) + start,
-            static_cast<const M*>(a.maps) + start,
+    return {static_cast<const S*>(a.logits) + sample * a.classes * a.pixels + pixel,
+            static_cast<const M*>(a.maps) + sample * (a.classes - a.first) * a.pixels + pixel,
             a.pixels,
             a.classes,
             a.first,
-            label >= 0 && label < a.classes ? static_cast<int>(label) : -1};
+            label >= a.first && label < a.classes ? static_cast<int>(label) : -1};
   }
 
   MEDKERN_DEVICE_INLINE C logit(int64_t k) const { return load_one<C>(logits + k * pixels); }
   MEDKERN_DEVICE_INLINE C weight(int64_t k) const {
-    return k < first ? C{} : static_cast<C>(load_one<Compute<M>>(maps + k * pixels));
+    return k < first ? C{} : static_cast<C>(load_one<Compute<M>>(maps + (k - first) * pixels));
   }
 };
 
@@ -137,13 +136,13 @@ MEDKERN_GLOBAL void boundary_bwd_kernel(BoundaryArrays a, const double* weights,
     const C boundary = static_cast<C>(weights[2 * sample]);
     const C cross = pixel.label < 0 ? C{} : static_cast<C>(weights[2 * sample + 1]);
     for (int64_t k = 0; k < a.classes; ++k) {
-      const int64_t target = (sample * a.classes + k) * a.pixels + at;
       const C s = std::exp(pixel.logit(k) - soft.largest) / soft.total;
       const C error = s - (k == pixel.label ? C{1} : C{});
       const C slope = boundary * s * (pixel.weight(k) - soft.weighted);
-      store_one(grad_logits + target, slope + cross * error);
-      if (grad_maps == nullptr) continue;
-      store_one(grad_maps + target, static_cast<Compute<M>>(k < a.first ? C{} : boundary * s));
+      store_one(grad_logits + (sample * a.classes + k) * a.pixels + at, slope + cross * error);
+      if (grad_maps == nullptr || k < a.first) continue;
+      const int64_t map = sample * (a.classes - a.first) + k - a.first;
+      store_one(grad_maps + map * a.pixels + at, static_cast<Compute<M>>(boundary * s));
     }
   }
 }

@@ -10,11 +10,14 @@ namespace medkern {
 
 // One boundary loss. Arrays are contiguous, on the device.
 struct BoundaryArrays {
+  enum class Type { float16, bfloat16, float32, float64 };
+
   const void* logits;     // [batch, classes, pixels]
-  const void* maps;       // [batch, classes, pixels]: signed distances
-  const int64_t* labels;  // [batch, pixels], unlabelled where not a class; null: none labelled
+  const void* maps;       // [batch, classes - first, pixels]: signed distances
+  const int64_t* labels;  // [batch, pixels], labelled where in [first, classes); null: nowhere
   int64_t batch, classes, pixels;
-  int64_t first;  // classes before it have no boundary term
+  int64_t first;  // classes before it have no map, hence neither a boundary term nor labels
+  Type logit_type, map_type;  // the same, or maps in float32
 };
 
 // Sums of a sample: boundary term, cross-entropy of labelled pixels, number of these.
@@ -27,13 +30,12 @@ inline int64_t boundary_parts(int64_t pixels) {
 }
 
 // sums: [batch, kBoundarySums]; partial: workspace of boundary_parts(pixels) times as much.
-LaunchError launch_boundary_forward(const BoundaryArrays& arrays, FloatType logits, FloatType maps,
-                                    double* partial, double* sums, Stream stream);
+LaunchError launch_boundary_forward(const BoundaryArrays& arrays, double* partial, double* sums,
+                                    Stream stream);
 
 // weights: [batch, 2], the gradients of the first two sums. grad_logits and grad_maps (may be null)
 // have the type and shape of logits and maps.
-LaunchError launch_boundary_backward(const BoundaryArrays& arrays, FloatType logits, FloatType maps,
-                                     const double* weights, void* grad_logits, void* grad_maps,
-                                     Stream stream);
+LaunchError launch_boundary_backward(const BoundaryArrays& arrays, const double* weights,
+                                     void* grad_logits, void* grad_maps, Stream stream);
 
 }  // namespace medkern

@@ -13,9 +13,6 @@ using Stream = void*;
 using Stream = cudaStream_t;
 #endif
 
-// Floating storage types, for launchers that are called where no device code is compiled.
-enum class FloatType { float16, bfloat16, float32, float64 };
-
 // What became of a launch; null text: no error.
 class LaunchError {
  public:

@@ -212,8 +212,9 @@ std::vector<Case> cases() {
 template <class T>
 std::vector<Example<T>> examples() {
   auto all = cases();
-  if (kSanitized) {  // what takes more than a few tiles only repeats itself
-    std::erase_if(all, [](const Case& c) { return c.grid.count() > 600; });
+  if (kSanitized) {  // a few kinds; wide grids only repeat what two tiles do
+    std::erase_if(
+        all, [kept = 0](const Case& c) mutable { return c.grid.count() > 600 || kept++ % 5 != 0; });
   }
   return {all.begin(), all.end()};
 }
