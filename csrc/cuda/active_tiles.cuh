@@ -59,6 +59,13 @@ TileGrid tile_grid(const Grid& grid, int connectivity) {
            tiles(grid.size[2], Tile::width)}};
 }
 
+inline bool is_flat(const Grid& grid) { return grid.size[0] == 1; }
+
+inline TileGrid tile_grid_for(const Grid& grid, int connectivity) {
+  return is_flat(grid) ? tile_grid<FlatTile>(grid, connectivity)
+                       : tile_grid<CubeTile>(grid, connectivity);
+}
+
 // The tiles to visit. Entry n of `queued` is the last round that tile n was queued for, so that it
 // enters a list once. Round r reads list r % 2, fills the other, and clears the counter after that.
 struct TileQueue {

@@ -6,12 +6,8 @@ namespace medkern {
 namespace MEDKERN_ISA {
 namespace {
 
-bool is_flat(const Grid& grid) { return grid.size[0] == 1; }
-
 int64_t tiles_of(const GeodesicArrays& a) {
-  const TileGrid g = is_flat(a.grid) ? tile_grid<FlatTile>(a.grid, a.connectivity)
-                                     : tile_grid<CubeTile>(a.grid, a.connectivity);
-  return a.batch * a.classes * g.per_item();
+  return a.batch * a.classes * tile_grid_for(a.grid, a.connectivity).per_item();
 }
 
 template <class Tile, class T>
