@@ -288,7 +288,13 @@ MEDKERN_DEVICE_INLINE void start_tiles(const Front& front, const TileGrid& g,
 }
 
 constexpr int kMostRoundsPerRead = 16;
-constexpr int64_t kMostVisitors = 4096;  // blocks; each visits every so-manieth tile of the list
+// Blocks; each visits every so-manieth tile of the list. Few under emulation, where tests are
+// small.
+#if defined(MEDKERN_EMULATED)
+constexpr int64_t kMostVisitors = 3;
+#else
+constexpr int64_t kMostVisitors = 4096;
+#endif
 
 inline unsigned visitors(int64_t tiles) {
   return static_cast<unsigned>(std::min(tiles, kMostVisitors));

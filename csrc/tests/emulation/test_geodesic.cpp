@@ -24,10 +24,12 @@ struct Case {
   Norm norm = Norm::l1;
   bool mask = false;
   double limit = kFar;
-  double range = 100;  // of the image; 0: constant
-  int seeds = 1;       // per batch and class
-  bool soft = false;   // seeds cost something
-  bool nan = false;    // some voxels of the image are
+  double range = 100;     // of the image; 0: constant
+  int seeds = 1;          // per batch and class
+  bool soft = false;      // seeds cost something
+  bool nan = false;       // some voxels of the image are
+  int64_t seeded = 0;     // so many voxels from the first are seeds
+  bool diagonal = false;  // the mask leaves only the voxels with one coordinate
 };
 
 template <class T>
@@ -44,10 +46,14 @@ struct Example {
       const bool nan = c.nan && random.below(20) == 0;
       image.push_back(static_cast<T>(nan ? NAN : c.range * random.uniform()));
     }
-    for (int64_t i = 0; i < c.batch * count; ++i) mask.push_back(random.below(4) > 0);
+    for (int64_t i = 0; i < c.batch * count; ++i) {
+      const int64_t x = i % c.grid.size[2], diagonal = i % count;
+      mask.push_back(c.diagonal ? diagonal == c.grid.index(x, x, x) : random.below(4) > 0);
+    }
     for (int64_t i = 0; i < 3 * c.batch; ++i) spacing.push_back(0.5 + 2 * random.uniform());
     starts.assign(c.batch * c.classes * count, static_cast<T>(kFar));
     for (int64_t item = 0; item < c.batch * c.classes; ++item) {
+      std::fill_n(&starts[item * count], c.seeded, T{});
       for (int i = 0; i < c.seeds; ++i) {
         starts[item * count + random.below(count)] =
             static_cast<T>(c.soft ? 20 * random.uniform() : 0);
@@ -173,6 +179,15 @@ std::vector<Case> cases() {
         Grid{{1, 35, 1000}}, Grid{{1, 300, 1}}, Grid{{9, 8, 17}}}) {
     all.push_back({grid, Metric::l1, 0.5, 3, 1, 1});
   }
+  Case tile_of_seeds{{{1, 1, 40}}};
+  tile_of_seeds.seeded = 32;
+  tile_of_seeds.seeds = 0;
+  all.push_back(tile_of_seeds);
+  Case across_corner{{{9, 9, 9}}};
+  across_corner.seeded = 1;
+  across_corner.seeds = 0;
+  across_corner.mask = across_corner.diagonal = true;
+  all.push_back(across_corner);
   const Grid flat{{1, 5, 37}}, cube{{3, 5, 11}};  // two tiles
   for (const Grid& grid : {flat, cube}) {
     for (const Metric metric : {Metric::l1, Metric::l2, Metric::fastgeodis, Metric::geodistk,
