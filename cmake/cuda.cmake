@@ -69,6 +69,12 @@ target_compile_options(device PRIVATE
   -std=c++20 -Xcompiler=-fvisibility=hidden -Xfatbin=-compress-all
   "-Xptxas=--warn-on-spills,--warning-as-error")
 
+# The fixpoints of distances are unique only in a fixed arithmetic: no contraction, as on the CPU.
+foreach(family IN ITEMS barrier euclidean geodesic)
+  set_source_files_properties(csrc/cuda/${family}.cu PROPERTIES
+    COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>")
+endforeach()
+
 target_compile_options(native_cuda PRIVATE -std=c++20)
 set_target_properties(native_cuda PROPERTIES
   OUTPUT_NAME _native_cuda PREFIX "" SKIP_BUILD_RPATH ON CUDA_RESOLVE_DEVICE_SYMBOLS OFF

@@ -14,26 +14,13 @@
 #include <algorithm>
 
 #include "core/haar_blocks.hpp"
-#include "portable.cuh"
+#include "grid_stride.cuh"
 
 namespace medkern::MEDKERN_ISA {
 
 // Lanes per thread: 16 bytes, or fewer where that many blocks would fill the registers.
 template <class X, int N>
 constexpr int kDeviceLanes = std::min(16 / static_cast<int>(sizeof(X)), 32 / kCorners<N>);
-
-// Splits a linear work index into (row of blocks or pixel, position along the lanes); 32-bit
-// division where it fits, which is several times cheaper on a GPU.
-MEDKERN_DEVICE_INLINE void split(int64_t index, int64_t lanes, int64_t& unit, int64_t& lane) {
-  if (index <= INT32_MAX && lanes <= INT32_MAX) {
-    unit = static_cast<uint32_t>(index) / static_cast<uint32_t>(lanes);
-    lane =
-        static_cast<uint32_t>(index) - static_cast<uint32_t>(unit) * static_cast<uint32_t>(lanes);
-  } else {
-    unit = index / lanes;
-    lane = index - unit * lanes;
-  }
-}
 
 template <class Mode, int N, class X, class Y, class C>
 struct HaarDevice : HaarBlocks<Mode, N, X, Y, C> {
@@ -206,11 +193,6 @@ struct HaarDevice : HaarBlocks<Mode, N, X, Y, C> {
     store_vector(target, lanes);
   }
 };
-
-// Index of the first work item of this thread, and the step to its next one.
-#define MEDKERN_GRID_STRIDE(index, count)                                           \
-  for (int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; \
-       index < (count); index += static_cast<int64_t>(gridDim.x) * blockDim.x)
 
 template <class Run>
 MEDKERN_GLOBAL void haar_fwd_blocks_kernel(HaarProblem p, int64_t lanes, int64_t count) {

@@ -9,9 +9,6 @@
 
 namespace medkern::MEDKERN_ISA {
 
-constexpr int kThreads = 256;
-constexpr int64_t kMostBlocks = INT32_MAX;
-
 // Whether vectors of `lanes` values may start at every multiple of `lanes` along the lane axis.
 template <class T>
 bool starts_aligned(const HaarView& view, int lane_axis, int lanes) {
@@ -36,10 +33,6 @@ bool takes_vectors(const HaarProblem& p, bool has_keys) {
 
 inline int64_t rows_of_work(const HaarProblem& p) {
   return haar_units(p) * (p.channels_last ? p.half[2] : 1);
-}
-
-inline unsigned blocks_for(int64_t count) {
-  return static_cast<unsigned>(std::min((count + kThreads - 1) / kThreads, kMostBlocks));
 }
 
 template <class Run>

@@ -12,7 +12,9 @@
 //   launch_error()                               what became of the launches so far
 //   allow_dynamic_shared(kernel, bytes)          needed before a launch with more than 48 KB
 //   load_vector, store_vector                    up to 16 bytes in one access, aligned to its size
+//   load_relaxed, store_relaxed                  what other threads may write or read meanwhile
 //   copy_async, copy_async_commit, copy_async_wait
+//   clear_device, read_device                    on the host: zeros; a value, once it is there
 // Under emulation errors of a kernel, and of its launch, are exceptions.
 #pragma once
 
@@ -124,6 +126,29 @@ __device__ __forceinline__ void store_vector(T* target, const DeviceVector<T, N>
   *reinterpret_cast<Raw*>(target) = raw;
 }
 
+// In order with nothing else: for fixpoints that any mix of old and new values leads to.
+template <class T>
+__device__ __forceinline__ T load_relaxed(const T* source) {
+  return *static_cast<const volatile T*>(source);
+}
+
+template <class T>
+__device__ __forceinline__ void store_relaxed(T* target, T value) {
+  *static_cast<volatile T*>(target) = value;
+}
+
+inline LaunchError clear_device(void* target, size_t bytes, Stream stream) {
+  return as_launch_error(cudaMemsetAsync(target, 0, bytes, stream));
+}
+
+// Waits for all that is enqueued on the stream.
+template <class T>
+LaunchError read_device(T& value, const T* source, Stream stream) {
+  const cudaError_t error =
+      cudaMemcpyAsync(&value, source, sizeof(T), cudaMemcpyDeviceToHost, stream);
+  return as_launch_error(error == cudaSuccess ? cudaStreamSynchronize(stream) : error);
+}
+
 // Starts a copy of 4, 8 or 16 aligned bytes from global to shared memory; zeros where not `valid`.
 template <int Bytes>
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool valid = true) {
@@ -200,6 +225,29 @@ void store_vector(T* target, const DeviceVector<T, N>& values,
                   emulation::Site site = emulation::Site::current()) {
   emulation::check_aligned(target, sizeof(values), site);
   std::memcpy(target, &values, sizeof(values));
+}
+
+template <class T>
+T load_relaxed(const T* source) {
+  T value;
+  __atomic_load(source, &value, __ATOMIC_RELAXED);
+  return value;
+}
+
+template <class T>
+void store_relaxed(T* target, T value) {
+  __atomic_store(target, &value, __ATOMIC_RELAXED);
+}
+
+inline LaunchError clear_device(void* target, size_t bytes, Stream) {
+  std::memset(target, 0, bytes);
+  return {};
+}
+
+template <class T>
+LaunchError read_device(T& value, const T* source, Stream) {
+  value = *source;
+  return {};
 }
 
 template <int Bytes>

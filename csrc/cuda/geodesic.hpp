@@ -1,0 +1,41 @@
+// Launching the exact geodesic distance: no torch, no device code.
+#pragma once
+
+#include <cstdint>
+
+#include "core/grid.hpp"
+#include "launch.hpp"
+
+namespace medkern {
+
+// One problem; arrays are contiguous, on the device, float or double throughout. The edge from q to
+// p of length len, with d a norm over channels of I_q - I_p, weighs
+//   l1 (1-lam) d + lam len          fastgeodis (1-lam) len + lam d    mcp len (I_q + I_p) / 2
+//   l2 sqrt((1-lam) d^2 + lam len^2)   geos sqrt(len^2 + lam^2 d^2)   node I_p
+//   geodistk len / ((1-lam) + lam / (d + 1e-5)), d always the l2 norm
+struct GeodesicArrays {
+  enum class Metric { l1, l2, fastgeodis, geodistk, geos, mcp, node };
+  enum class Norm { l1, l2, linf };
+
+  const void* image;      // [batch, channels, D, H, W]; NaN: a wall
+  const void* starts;     // [batch, classes, D, H, W]: start costs; inf: no seed
+  const bool* mask;       // [batch, D, H, W] or null; false: a wall
+  const double* spacing;  // [batch, 3]
+  void* distance;         // [batch, classes, D, H, W]
+  int64_t batch, channels, classes;
+  Grid grid;
+  int connectivity;
+  Metric metric;
+  Norm norm;
+  double lam;
+  double limit;  // distances above it come back as inf
+};
+
+int64_t geodesic_workspace_bytes(const GeodesicArrays& a);
+
+// Fills a.distance with the exact distances. Waits for the stream once in a while, to learn whether
+// anything is left to do. The caller has checked lam and spacing; an edge of negative weight, which
+// only the device can see, counts as zero.
+LaunchError launch_geodesic(const GeodesicArrays& a, bool float64, void* workspace, Stream stream);
+
+}  // namespace medkern
