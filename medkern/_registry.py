@@ -45,7 +45,7 @@ class OpSpec:
     setup_context, backward, jvp: as in `torch.autograd.Function`, over the op's arguments; None
         for an op of integers. Second derivatives come from the ops that `backward` calls.
     autocast: "keep" leaves dtypes alone; "widest" casts all floating inputs to the widest of them;
-        "float32" casts them to float32.
+        "float32" casts all but float64 to float32, like torch's own policy of that name.
     dtypes: the floating or integer dtypes of the first argument.
     fold: the vmap rule "samples along axis 0 are independent" holds (else torch loops).
     triton: "module:function" of a Triton launcher with the op's arguments and the fake's results;
@@ -239,8 +239,12 @@ def _register_autocast(
     def run(*args: Any) -> Any:
         tensors = [t for t in args if isinstance(t, Tensor) and t.is_floating_point()]
         dtype = _autocast_dtype(policy, tensors)
+        kept = (torch.float64,) if policy == "float32" else ()
         lowered = [
-            a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args
+            a.to(dtype)
+            if isinstance(a, Tensor) and a.is_floating_point() and a.dtype not in kept
+            else a
+            for a in args
         ]
         with torch._C._ExcludeDispatchKeyGuard(keyset):
             return packet(*lowered)

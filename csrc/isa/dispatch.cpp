@@ -4,12 +4,15 @@
 #include <cstring>
 #include <string>
 
+#include "core/geodesic.hpp"
 #include "core/haar.hpp"
 #include "isa/isa.hpp"
 
 // One declaration per selector and variant; the variants live in csrc/isa/<family>.cpp.
 #define MEDKERN_DECLARE_VARIANTS(ns)                      \
   namespace medkern::ns {                                 \
+  GeodesicKernel geodesic_parents_kernel(bool);           \
+  GeodesicKernel geodesic_solve_kernel(bool);             \
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
   }
 
@@ -65,6 +68,16 @@ int compute_bytes(HaarDType dtype) {
 }  // namespace
 
 Isa active_isa() { return current().load(std::memory_order_relaxed); }
+
+GeodesicKernel geodesic_parents_kernel(bool float64) {
+  [[maybe_unused]] const Isa isa = active_isa();
+  return MEDKERN_VARIANT(isa, geodesic_parents_kernel, float64);
+}
+
+GeodesicKernel geodesic_solve_kernel(bool float64) {
+  [[maybe_unused]] const Isa isa = active_isa();
+  return MEDKERN_VARIANT(isa, geodesic_solve_kernel, float64);
+}
 
 HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, int64_t row) {
   [[maybe_unused]] const Isa isa = fitting_isa(row, compute_bytes(dtype));

@@ -63,6 +63,7 @@ inline std::vector<int64_t> shape_of(const py::array& a, int first, int ndim) {
 }
 
 // One function per family, in csrc/python/<family>.cpp.
+void bind_geodesic(py::module_& m);
 void bind_haar(py::module_& m);
 
 }  // namespace medkern

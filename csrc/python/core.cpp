@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, m) {
       PyErr_SetNone(PyExc_KeyboardInterrupt);
     }
   });
+  medkern::bind_geodesic(m);
   medkern::bind_haar(m);
   m.def("isas", &medkern_isas);
   m.def("active_isa", &medkern_active_isa);

@@ -1,0 +1,176 @@
+// The cost of an edge, for one neighbour or for a vector of them, in the very same operations.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "common/simd.hpp"
+#include "geodesic.hpp"
+
+// Four doubles are passed differently with and without AVX; here they are always inlined.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+namespace medkern::MEDKERN_ISA {
+
+// The metrics that share a formula; `step` and `intensity` below hold what they differ in.
+enum class EdgeForm { linear, quadratic, geodistk, mean, target };
+// `one`: a single channel, where every norm is the absolute difference.
+enum class EdgeNorm { one, l1, l2, linf };
+
+// The neighbours x-1, x, x+1 of one row; the fourth lane is never a neighbour.
+template <class T>
+using Quad = Vec<T, 4>;
+
+template <class T>
+MEDKERN_INLINE T magnitude(T v) {
+  return std::fabs(v);
+}
+MEDKERN_INLINE Quad<float> magnitude(Quad<float> v) {
+  return reinterpret_cast<Quad<float>>(reinterpret_cast<Quad<uint32_t>>(v) & 0x7fffffffu);
+}
+MEDKERN_INLINE Quad<double> magnitude(Quad<double> v) {
+  return reinterpret_cast<Quad<double>>(reinterpret_cast<Quad<uint64_t>>(v) & ~(uint64_t{1} << 63));
+}
+
+template <class T>
+MEDKERN_INLINE T root(T v) {
+  return std::sqrt(v);
+}
+MEDKERN_INLINE Quad<float> root(Quad<float> v) {
+#if defined(__x86_64__)
+  return reinterpret_cast<Quad<float>>(_mm_sqrt_ps(reinterpret_cast<__m128>(v)));
+#else
+  return Quad<float>{std::sqrt(v[0]), std::sqrt(v[1]), std::sqrt(v[2]), std::sqrt(v[3])};
+#endif
+}
+MEDKERN_INLINE Quad<double> root(Quad<double> v) {
+#if defined(__AVX__)
+  return reinterpret_cast<Quad<double>>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(v)));
+#else
+  return Quad<double>{std::sqrt(v[0]), std::sqrt(v[1]), std::sqrt(v[2]), std::sqrt(v[3])};
+#endif
+}
+
+// Bit i says whether lane i of a comparison holds.
+MEDKERN_INLINE int mask_of(Quad<int32_t> holds) {
+#if defined(__x86_64__)
+  return _mm_movemask_ps(reinterpret_cast<__m128>(holds));
+#else
+  return (holds[0] & 1) | (holds[1] & 2) | (holds[2] & 4) | (holds[3] & 8);
+#endif
+}
+MEDKERN_INLINE int mask_of(Quad<int64_t> holds) {
+#if defined(__AVX__)
+  return _mm256_movemask_pd(reinterpret_cast<__m256d>(holds));
+#else
+  return static_cast<int>((holds[0] & 1) | (holds[1] & 2) | (holds[2] & 4) | (holds[3] & 8));
+#endif
+}
+
+template <class T, EdgeForm Form, EdgeNorm Norm>
+struct Edge {
+  using Value = T;
+  static constexpr bool one_channel = Norm == EdgeNorm::one;
+
+  T intensity, rest;
+
+  explicit Edge(const GeodesicProblem& p) {
+    const bool reversed =
+        p.metric == GeodesicMetric::fastgeodis || p.metric == GeodesicMetric::geodistk;
+    const bool geos = p.metric == GeodesicMetric::geos;
+    intensity = static_cast<T>(geos ? p.lam * p.lam : reversed ? p.lam : 1 - p.lam);
+    rest = static_cast<T>(1 - p.lam);
+  }
+
+  // The edge from q to p: from(c) and to(c) give their values in channel c, `step` is step_of the
+  // length. V is T or Quad<T>.
+  template <class V, class From, class To>
+  MEDKERN_INLINE V operator()(const From& from, const To& to, int64_t channels, V step) const {
+    if constexpr (Form == EdgeForm::target) {
+      return to(0) + step;
+    } else if constexpr (Form == EdgeForm::mean) {
+      return (from(0) + to(0)) * step;
+    } else {
+      const V d = difference<V>(from, to, channels);
+      if constexpr (Form == EdgeForm::linear) return intensity * d + step;
+      if constexpr (Form == EdgeForm::quadratic) return root(intensity * (d * d) + step);
+      if constexpr (Form == EdgeForm::geodistk) {
+        return step / (rest + intensity / (d + static_cast<T>(1e-5)));
+      }
+    }
+  }
+
+ private:
+  template <class V, class From, class To>
+  static MEDKERN_INLINE V difference(const From& from, const To& to, int64_t channels) {
+    V sum = magnitude(from(0) - to(0));
+    if constexpr (one_channel) return sum;
+    if constexpr (Norm == EdgeNorm::l2) sum = sum * sum;
+    for (int64_t c = 1; c < channels; ++c) {
+      const V d = magnitude(from(c) - to(c));
+      if constexpr (Norm == EdgeNorm::l1) sum = sum + d;
+      if constexpr (Norm == EdgeNorm::l2) sum = sum + d * d;
+      // A NaN in any channel stays.
+      if constexpr (Norm == EdgeNorm::linf) sum = d <= sum ? sum : d + (sum - sum);
+    }
+    return Norm == EdgeNorm::l2 ? root(sum) : sum;
+  }
+};
+
+// What a step of this length adds; an absent neighbour has infinite length.
+template <class T>
+T step_of(GeodesicMetric metric, double lam, double length) {
+  constexpr double inf = std::numeric_limits<double>::infinity();
+  if (length == inf) return static_cast<T>(inf);
+  switch (metric) {
+    case GeodesicMetric::l1:
+      return static_cast<T>(lam * length);
+    case GeodesicMetric::l2:
+      return static_cast<T>(lam * length * length);
+    case GeodesicMetric::fastgeodis:
+      return static_cast<T>((1 - lam) * length);
+    case GeodesicMetric::geos:
+      return static_cast<T>(length * length);
+    case GeodesicMetric::mcp:
+      return static_cast<T>(length / 2);
+    case GeodesicMetric::node:
+      return 0;
+    default:
+      return static_cast<T>(length);
+  }
+}
+
+// Op::run<Edge>(p, args...) with the Edge of a problem, so that inner loops have no branches.
+template <class T, EdgeForm Form, class Op, class... Args>
+auto with_norm(const GeodesicProblem& p, const Args&... args) {
+  if (p.channels == 1) return Op::template run<Edge<T, Form, EdgeNorm::one>>(p, args...);
+  if constexpr (Form == EdgeForm::linear || Form == EdgeForm::quadratic) {
+    if (p.norm == ChannelNorm::l1) return Op::template run<Edge<T, Form, EdgeNorm::l1>>(p, args...);
+    if (p.norm == ChannelNorm::linf) {
+      return Op::template run<Edge<T, Form, EdgeNorm::linf>>(p, args...);
+    }
+  }
+  return Op::template run<Edge<T, Form, EdgeNorm::l2>>(p, args...);
+}
+
+template <class T, class Op, class... Args>
+auto with_edge(const GeodesicProblem& p, const Args&... args) {
+  switch (p.metric) {
+    case GeodesicMetric::l1:
+    case GeodesicMetric::fastgeodis:
+      return with_norm<T, EdgeForm::linear, Op>(p, args...);
+    case GeodesicMetric::l2:
+    case GeodesicMetric::geos:
+      return with_norm<T, EdgeForm::quadratic, Op>(p, args...);
+    case GeodesicMetric::geodistk:
+      return with_norm<T, EdgeForm::geodistk, Op>(p, args...);
+    case GeodesicMetric::mcp:
+      return Op::template run<Edge<T, EdgeForm::mean, EdgeNorm::one>>(p, args...);
+    default:
+      return Op::template run<Edge<T, EdgeForm::target, EdgeNorm::one>>(p, args...);
+  }
+}
+
+}  // namespace medkern::MEDKERN_ISA

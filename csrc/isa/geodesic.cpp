@@ -1,0 +1,1 @@
+#include "core/geodesic_kernels.hpp"
