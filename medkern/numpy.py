@@ -19,6 +19,7 @@ import numpy as np
 
 from medkern import _library
 from medkern.rules import at_least, message
+from medkern.rules import euclidean as euclidean_rules
 from medkern.rules import haar as rules
 
 try:
@@ -30,6 +31,7 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "euclidean_distance",
     "get_num_threads",
     "haar_dwt",
     "haar_idwt",
@@ -119,6 +121,30 @@ def haar_pool(x: Array, mode: str = "iewa", *, ndim: int = 2, pad: str = "symmet
     if outputs > 1:
         lead[-1] *= outputs
     return out.reshape((*lead, *map(rules.half, space)))
+
+
+def euclidean_distance(
+    mask: Array,
+    *,
+    spacing: Any = None,
+    signed: bool = False,
+    return_indices: bool = False,
+    ndim: int | None = None,
+    dtype: Any = None,
+) -> Any:
+    """Exact Euclidean distances: see `medkern.euclidean_distance`."""
+    op = "euclidean_distance"
+    mask = _array(op, "mask", mask, euclidean_rules.LABELS)
+    plan = euclidean_rules.plan(op, "mask", mask.shape, mask.dtype.name, ndim, spacing)
+    wide = euclidean_rules.wants_float64(op, dtype)
+    labels = _as_batch(mask, len(plan.space))
+    rows = np.array(plan.spacing, dtype=np.float64).reshape(plan.batch, len(plan.space))
+    out = _core.euclidean_distance(
+        labels, rows, bool(signed), wide, bool(return_indices), _threads(mask)
+    )
+    if not return_indices:
+        return out.reshape(mask.shape)
+    return tuple(one.reshape(mask.shape) for one in out)
 
 
 def _array(op: str, argument: str, value: object, dtypes: Sequence[str]) -> Array:

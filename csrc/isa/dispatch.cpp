@@ -4,7 +4,9 @@
 #include <cstring>
 #include <string>
 
+#include "core/boundary.hpp"
 #include "core/geodesic.hpp"
+#include "core/euclidean.hpp"
 #include "core/haar.hpp"
 #include "isa/isa.hpp"
 
@@ -13,7 +15,9 @@
   namespace medkern::ns {                                 \
   GeodesicKernel geodesic_parents_kernel(bool);           \
   GeodesicKernel geodesic_solve_kernel(bool);             \
+  EuclideanKernels euclidean_kernels(int, bool);          \
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
+  BoundaryKernel boundary_kernel(bool, FloatType);        \
   }
 
 MEDKERN_DECLARE_VARIANTS(baseline)
@@ -82,6 +86,13 @@ GeodesicKernel geodesic_solve_kernel(bool float64) {
 HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, int64_t row) {
   [[maybe_unused]] const Isa isa = fitting_isa(row, compute_bytes(dtype));
   return MEDKERN_VARIANT(isa, haar_kernel, mode, adjoint, dtype, ndim);
+}
+
+BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
+  return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
+EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {
+  [[maybe_unused]] const Isa isa = active_isa();
+  return MEDKERN_VARIANT(isa, euclidean_kernels, label_bytes, wide);
 }
 
 }  // namespace medkern

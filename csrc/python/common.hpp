@@ -63,7 +63,11 @@ inline std::vector<int64_t> shape_of(const py::array& a, int first, int ndim) {
 }
 
 // One function per family, in csrc/python/<family>.cpp.
+<<<<<<< HEAD
 void bind_geodesic(py::module_& m);
+=======
+void bind_euclidean(py::module_& m);
+>>>>>>> euclid
 void bind_haar(py::module_& m);
 
 }  // namespace medkern

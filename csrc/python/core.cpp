@@ -12,7 +12,11 @@ PYBIND11_MODULE(_core, m) {
       PyErr_SetNone(PyExc_KeyboardInterrupt);
     }
   });
+<<<<<<< HEAD
   medkern::bind_geodesic(m);
+=======
+  medkern::bind_euclidean(m);
+>>>>>>> euclid
   medkern::bind_haar(m);
   m.def("isas", &medkern_isas);
   m.def("active_isa", &medkern_active_isa);

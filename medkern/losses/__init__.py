@@ -1,1 +1,5 @@
 """Loss modules."""
+
+from medkern.losses.boundary import BoundaryLoss
+
+__all__ = ["BoundaryLoss"]

@@ -1,6 +1,12 @@
 """The ops: public functions, their definitions and their derivatives, one module per family."""
 
 from medkern.backend import load_libraries
+from medkern.ops.boundary import (
+    boundary_loss,
+)
+from medkern.ops.euclidean import (
+    euclidean_distance,
+)
 from medkern.ops.geodesic import (
     Geodesic,
     GeodesicInfo,
@@ -9,12 +15,26 @@ from medkern.ops.geodesic import (
     geodesic_path,
     intensity_distance,
 )
-from medkern.ops.haar import haar_dwt, haar_idwt, haar_pool, haar_wavedec, haar_waverec
+from medkern.ops.haar import (
+    haar_dwt,
+    haar_idwt,
+    haar_pool,
+    haar_wavedec,
+    haar_waverec,
+)
+from medkern.ops.surface import (
+    average_surface_distance,
+    hausdorff_distance,
+    normalized_surface_dice,
+)
 
 __all__ = [
     "Geodesic",
     "GeodesicInfo",
+    "average_surface_distance",
+    "boundary_loss",
     "chamfer_distance",
+    "euclidean_distance",
     "geodesic_distance",
     "geodesic_path",
     "haar_dwt",
@@ -22,7 +42,9 @@ __all__ = [
     "haar_pool",
     "haar_wavedec",
     "haar_waverec",
+    "hausdorff_distance",
     "intensity_distance",
+    "normalized_surface_dice",
 ]
 
 load_libraries()

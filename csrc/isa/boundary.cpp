@@ -1,0 +1,1 @@
+#include "core/boundary_kernels.hpp"

@@ -1,0 +1,1 @@
+#include "core/euclidean_kernels.hpp"
