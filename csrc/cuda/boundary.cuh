@@ -133,8 +133,8 @@ MEDKERN_GLOBAL void boundary_bwd_kernel(BoundaryArrays a, const double* weights,
     split(i, a.pixels, sample, at);
     const auto pixel = BoundaryPixel<S, M>::at(a, sample, at);
     const auto soft = softmax(pixel);
-    const C boundary = static_cast<C>(weights[2 * sample]);
-    const C cross = pixel.label < 0 ? C{} : static_cast<C>(weights[2 * sample + 1]);
+    const C boundary = static_cast<C>(weights[kBoundarySums * sample]);
+    const C cross = pixel.label < 0 ? C{} : static_cast<C>(weights[kBoundarySums * sample + 1]);
     for (int64_t k = 0; k < a.classes; ++k) {
       const C s = std::exp(pixel.logit(k) - soft.largest) / soft.total;
       const C error = s - (k == pixel.label ? C{1} : C{});

@@ -33,8 +33,8 @@ inline int64_t boundary_parts(int64_t pixels) {
 LaunchError launch_boundary_forward(const BoundaryArrays& arrays, double* partial, double* sums,
                                     Stream stream);
 
-// weights: [batch, 2], the gradients of the first two sums. grad_logits and grad_maps (may be null)
-// have the type and shape of logits and maps.
+// weights: [batch, kBoundarySums], the gradients of the sums; a count has none. grad_logits and
+// grad_maps (may be null) have the type and shape of logits and maps.
 LaunchError launch_boundary_backward(const BoundaryArrays& arrays, const double* weights,
                                      void* grad_logits, void* grad_maps, Stream stream);
 

@@ -47,7 +47,7 @@ struct Example {
     for (int64_t i = 0; i < c.batch * c.pixels; ++i) {  // some are no class of ours
       labels.push_back(random.below(4) > 0 ? -1 : random.below(c.classes + 2));
     }
-    for (int64_t i = 0; i < 2 * c.batch; ++i) weights.push_back(random.uniform() - 0.5);
+    for (int64_t i = 0; i < kBoundarySums * c.batch; ++i) weights.push_back(random.uniform() - 0.5);
   }
 
   BoundaryArrays arrays() const {
@@ -113,7 +113,8 @@ void check_backward(const Example<S, M>& e, const std::string& name) {
                                  nullptr));
   bool right = true;
   for (int64_t sample = 0; sample < c.batch; ++sample) {
-    const double boundary = e.weights[2 * sample], cross = e.weights[2 * sample + 1];
+    const double boundary = e.weights[kBoundarySums * sample];
+    const double cross = e.weights[kBoundarySums * sample + 1];
     for (int64_t i = 0; i < c.pixels; ++i) {
       const auto s = e.softmax(sample, i);
       double mean = 0;
