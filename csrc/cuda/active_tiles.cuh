@@ -1,4 +1,4 @@
-// Least fixpoints on grids: values spread from voxel to neighbour until no offer improves any, with
+// Fixpoints on grids: values spread from voxel to neighbour until no offer improves any, with
 // only those tiles visited that an offer from outside may improve.
 //
 // A block takes a tile and its margin into shared memory, spreads there until nothing changes,

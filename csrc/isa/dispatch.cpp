@@ -90,6 +90,8 @@ HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, i
 
 BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
   return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
+}
+
 EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {
   [[maybe_unused]] const Isa isa = active_isa();
   return MEDKERN_VARIANT(isa, euclidean_kernels, label_bytes, wide);
