@@ -265,7 +265,6 @@ _boundary_loss: Op = register(
         setup_context=_remember,
         backward=_loss_backward,
         jvp=_loss_jvp,
-        cuda=False,
     )
 )
 _boundary_loss_backward: Op = register(
@@ -279,6 +278,5 @@ _boundary_loss_backward: Op = register(
         backward=_backward_backward,
         jvp=_backward_jvp,
         autocast="widest",
-        cuda=False,
     )
 )

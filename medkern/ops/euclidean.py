@@ -122,7 +122,6 @@ _euclidean_distance: Op = register(
         fake=_fake_distance,
         samples=_samples,
         dtypes=DTYPES,
-        cuda=False,
     )
 )
 _euclidean_indices: Op = register(
@@ -133,6 +132,5 @@ _euclidean_indices: Op = register(
         fake=_fake_indices,
         samples=_samples,
         dtypes=DTYPES,
-        cuda=False,
     )
 )

@@ -694,7 +694,6 @@ _geodesic_distance: Op = register(
         jvp=_distance_jvp,
         autocast="float32",
         dtypes=FLOATS,
-        cuda=False,
     )
 )
 _geodesic_info: Op = register(
