@@ -160,6 +160,7 @@ def hausdorff_case(shape: tuple[int, ...]) -> Case:
         tolerance=1e-5,
         peers={"MONAI": Peer(monai, "monai")},
         backward=False,
+        quick=True,
         devices=("cpu",),
     )
 

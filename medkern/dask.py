@@ -13,7 +13,7 @@ Dask schedules: threads, processes or a cluster, whatever the caller has set up.
 >>> image = da.zeros((6, 8), chunks=4)
 >>> seeds = da.from_array(np.eye(6, 8, dtype=bool), chunks=4)
 >>> medkern.dask.geodesic_distance(image, seeds, lam=1.0)[0, 3:6].compute()
-array([2.4142137, 3.4142137, 4.4142137], dtype=float32)
+array([2.41421356, 2.82842712, 3.82842712])
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 import medkern as mk
 from medkern import _library
@@ -47,9 +48,10 @@ def assert_same_on_every_isa(isa, run):
     results = {}
     for name in isa.names:
         isa.select(name)
-        results[name] = bits(run())
+        results[name] = [bits(t) for t in pytree.tree_leaves(run())]
     for name in isa.names[1:]:
-        assert torch.equal(results[name], results["baseline"]), f"{name} differs from baseline"
+        for actual, expected in zip(results[name], results["baseline"], strict=True):
+            assert torch.equal(actual, expected), f"{name} differs from baseline"
 
 
 def images(*shape, dtype):
