@@ -459,7 +459,8 @@ def test_every_op_and_every_sample_is_covered():
     for test in (test_gradients, test_forward_mode):
         assert {one.split("-")[0] for one in parameters_of(test)} == differentiable
     for op in OPS.values():
-        assert set(op.spec.dtypes) <= {*TOLERANCE, torch.uint8, torch.int16, torch.int32}
+        integers = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+        assert set(op.spec.dtypes) <= {*TOLERANCE, *integers}
         assert contiguous_sample(op, smallest_dtype(op)).args[0].numel() > 0
 
 
