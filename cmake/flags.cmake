@@ -4,7 +4,7 @@
 add_library(medkern_flags INTERFACE)
 target_include_directories(medkern_flags INTERFACE ${CMAKE_CURRENT_SOURCE_DIR}/csrc)
 target_compile_options(medkern_flags INTERFACE
-  -Wall -Wextra -fno-math-errno -fno-trapping-math -ffp-contract=off -fwrapv)
+  -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off -fwrapv)
 if(MEDKERN_SANITIZE)
   target_compile_options(medkern_flags INTERFACE
     -fsanitize=${MEDKERN_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)

@@ -21,9 +21,11 @@ from medkern import _library
 from medkern.rules import at_least, choice, message
 from medkern.rules import barrier as barrier_rules
 from medkern.rules import euclidean as euclidean_rules
+from medkern.rules import geodesic as geodesic_rules
 from medkern.rules import haar as rules
 from medkern.rules.barrier import BarrierBounds, BarrierInfo
-from medkern.rules.grid import connectivity_of
+from medkern.rules.geodesic import Geodesic, GeodesicInfo
+from medkern.rules.grid import connectivity_of, layout_of, ndim_of, spacing_of
 
 try:
     from medkern import _core
@@ -34,13 +36,16 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "chamfer_distance",
     "euclidean_distance",
+    "geodesic_distance",
     "get_num_threads",
     "haar_dwt",
     "haar_idwt",
     "haar_pool",
     "haar_wavedec",
     "haar_waverec",
+    "intensity_distance",
     "max_distance_along_path",
     "minimum_barrier_distance",
     "set_num_threads",
@@ -53,6 +58,7 @@ _library.select_isa(_library.core_isa())
 _FLOATS = ("float16", "float32", "float64")
 _IMAGES = ("uint8", "int16")  # by the reversible transform, to ...
 _LIFTED = ("int16", "int32")
+_GREY = ("uint8", "int8", "int16", "uint16", *_FLOATS)
 _PADS = {"zero": 0, "replicate": 1, "symmetric": 1, "reflect": 2, "periodic": 3}
 
 
@@ -150,6 +156,111 @@ def euclidean_distance(
     if not return_indices:
         return out.reshape(mask.shape)
     return tuple(one.reshape(mask.shape) for one in out)
+
+
+def geodesic_distance(
+    image: Array,
+    seeds: Array,
+    *,
+    lam: float = 0.5,
+    metric: str = "l1",
+    channel_norm: str = "l1",
+    spacing: Any = None,
+    connectivity: str | int = "full",
+    mask: Array | None = None,
+    max_distance: float | None = None,
+    method: str = "auto",
+    iterations: int | None = None,
+    ndim: int | None = None,
+    return_labels: bool = False,
+    return_predecessors: bool = False,
+    return_info: bool = False,
+) -> Any:
+    """The cheapest path over the image from a seed: see `medkern.geodesic_distance`."""
+    op = "geodesic_distance"
+    image = _array(op, "image", image, _GREY)
+    seeds = _array(op, "seeds", seeds, ("bool", *_FLOATS))
+    layout = layout_of(op, image.shape, seeds.shape, ndim, spacing)
+    geodesic_rules.check_metric(op, metric, channel_norm, lam, layout.channels)
+    exact = return_labels or return_predecessors
+    chosen = geodesic_rules.method_of(op, method, iterations, layout.ndim, needs_exact=exact)
+    limit = geodesic_rules.limit_of(op, max_distance)
+    steps = connectivity_of(op, connectivity, layout.ndim)
+    rows = np.array(spacing_of(op, spacing, layout.ndim, layout.batch))
+    dtype = np.dtype(np.float64 if image.dtype.itemsize == 8 else np.float32)
+
+    def full_rank(a: Array, dtype: Any) -> Array:
+        a = a.reshape((1,) * (layout.ndim + 2 - a.ndim) + a.shape)
+        return np.ascontiguousarray(np.broadcast_to(a, (layout.batch, *a.shape[1:])), dtype=dtype)
+
+    if mask is not None:
+        mask = _array(op, "mask", mask, ("bool",))
+        geodesic_rules.check_mask(op, "bool", mask.shape, layout)
+        mask = full_rank(mask, np.bool_)
+    starts = np.where(seeds, 0, np.inf) if seeds.dtype == bool else seeds
+    problem = (
+        *(full_rank(image, dtype), full_rank(starts, dtype), mask),
+        *(np.ascontiguousarray(np.broadcast_to(rows, (layout.batch, layout.ndim))), float(lam)),
+        *(metric, channel_norm, steps),
+    )
+    _check_geodesic(op, metric, *problem[:3])
+    threads = get_num_threads()
+    distance, numbers = _core.geodesic_info(*problem, limit, *chosen, threads)
+    shape = (*geodesic_rules.result_lead(image.ndim, seeds.ndim, layout), *layout.space)
+    if not (exact or return_info):
+        return distance.reshape(shape)
+    parents = _core.geodesic_parents(distance, *problem, threads) if exact else None
+    return Geodesic(
+        distance.reshape(shape),
+        _core.tree_roots(parents, threads).reshape(shape) if return_labels else None,
+        parents.reshape(shape) if parents is not None and return_predecessors else None,
+        _geodesic_info(numbers, shape[: len(shape) - layout.ndim]) if return_info else None,
+    )
+
+
+def intensity_distance(image: Array, seeds: Array, **options: Any) -> Any:
+    """The least sum of intensity steps along a path: see `medkern.intensity_distance`."""
+    for name in ("lam", "metric", "spacing"):
+        if name in options:
+            raise TypeError(f"intensity_distance() got an unexpected keyword argument {name!r}")
+    return geodesic_distance(image, seeds, lam=0.0, **options)
+
+
+def chamfer_distance(
+    seeds: Array, *, spacing: Any = None, ndim: int | None = None, **options: Any
+) -> Any:
+    """The length of the shortest path of steps: see `medkern.chamfer_distance`."""
+    op = "chamfer_distance"
+    for name in ("lam", "metric", "channel_norm"):
+        if name in options:
+            raise TypeError(f"chamfer_distance() got an unexpected keyword argument {name!r}")
+    seeds = _array(op, "seeds", seeds, ("bool", *_FLOATS))
+    axes = ndim_of(op, "seeds", seeds.shape, ndim, spacing)
+    dtype = np.float64 if seeds.dtype.itemsize == 8 else np.float32
+    flat = np.broadcast_to(np.zeros((), dtype), seeds.shape[seeds.ndim - axes :])
+    return geodesic_distance(flat, seeds, lam=1.0, spacing=spacing, ndim=axes, **options)
+
+
+def _check_geodesic(op: str, metric: str, image: Array, starts: Array, mask: Array | None) -> None:
+    if not image.size or not starts.size:
+        return
+    inside = True if mask is None else mask
+    # Not the `where` of the reductions, which NumPy does slowly.
+    least = image.min() if mask is None else np.where(inside, image, 0).min()
+    earliest = starts.min()
+    within = earliest if mask is None else np.where(inside, starts, np.inf).min()
+    geodesic_rules.check_values(op, metric, float(least), float(earliest), float(within))
+
+
+def _geodesic_info(numbers: Array, lead: tuple[int, ...]) -> GeodesicInfo:
+    code, rounds, converged, residual = np.moveaxis(numbers, -1, 0)
+    name = geodesic_rules.METHOD_NAMES[int(code.flat[0])] if code.size else ""
+    return GeodesicInfo(
+        name,
+        rounds.astype(np.int64).reshape(lead),
+        (converged > 0).reshape(lead),
+        residual.reshape(lead),
+    )
 
 
 def minimum_barrier_distance(

@@ -454,3 +454,68 @@ def test_failing_to_start_a_thread_does_not_end_the_process():
             pass
         """
     )
+
+
+# -- geodesic distances: torch-free, the same bits as the op --
+
+
+def test_geodesic_functions_equal_the_ops():
+    rng = np.random.default_rng(0)
+    image = (rng.random((2, 3, 17, 9)) * 255).astype(np.float32)
+    seeds = rng.random((2, 4, 17, 9)) < 0.02
+    seeds[:, :, 3, 4] = True
+    mask = rng.random((2, 1, 17, 9)) < 0.9
+    mask[:, :, 3, 4] = True
+    options = {"spacing": [(1.0, 2.5), (0.5, 1.0)], "channel_norm": "linf", "mask": mask}
+    wanted = {"return_labels": True, "return_predecessors": True, "return_info": True}
+    ours = mkn.geodesic_distance(image, seeds, lam=0.3, **options, **wanted)
+    theirs = mk.geodesic_distance(image, seeds, lam=0.3, **options, **wanted)
+    for a, b in zip(ours[:3], theirs[:3], strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype
+    assert ours.info.method == theirs.info.method
+    for a, b in zip(ours.info[1:], theirs.info[1:], strict=True):
+        np.testing.assert_array_equal(a, b)
+    volume = rng.integers(0, 255, (5, 6, 7), dtype=np.uint8)
+    starts = np.full((5, 6, 7), np.inf)
+    starts[1, 2, 3] = 4.0
+    a = mkn.intensity_distance(volume, starts, ndim=3, connectivity=6)
+    np.testing.assert_array_equal(a, mk.intensity_distance(volume, starts, ndim=3, connectivity=6))
+    a = mkn.chamfer_distance(starts < 9, spacing=(3.0, 1.0, 1.0))
+    np.testing.assert_array_equal(a, mk.chamfer_distance(starts < 9, spacing=(3.0, 1.0, 1.0)))
+    assert mkn.geodesic_distance(np.ones((0, 1, 4, 4)), np.ones((0, 2, 4, 4), bool)).shape == (
+        0,
+        2,
+        4,
+        4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "text"),
+    [
+        ((np.ones((4, 4)), np.zeros((4, 4), bool)), {}, ValueError, "seeds must hold a seed, got"),
+        ((np.ones((4, 4)), np.ones((4, 5), bool)), {}, ValueError, "seeds must be"),
+        (
+            (np.full((4, 4), np.nan), np.ones((4, 4), bool)),
+            {},
+            ValueError,
+            "image must have no NaN",
+        ),
+        ((np.ones((4, 4)), np.ones((4, 4), int)), {}, TypeError, "seeds must be one of bool"),
+        ((np.ones((4, 4)), np.ones((4, 4), bool)), {"lam": 2}, ValueError, "lam must be"),
+        (
+            (np.ones((4, 4)), np.ones((4, 4), bool)),
+            {"mask": np.zeros((4, 4), bool)},
+            ValueError,
+            "seeds must hold a seed inside the mask",
+        ),
+    ],
+)
+def test_geodesic_errors(arguments, options, error, text):
+    with pytest.raises(error, match=f"geodesic_distance: {text}"):
+        mkn.geodesic_distance(*arguments, **options)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'lam'"):
+        mkn.chamfer_distance(arguments[1], lam=1.0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'metric'"):
+        mkn.intensity_distance(*arguments, metric="l2")

@@ -36,8 +36,8 @@ template <class T>
 LaunchError run(const BarrierArrays<T>& a, void* workspace, Stream stream) {
   const int64_t count = a.batch * a.sets * a.grid.count(), tiles = most_tiles(a);
   if (count == 0) return {};
-  const int64_t batch = a.levels_at_once;  // GCC takes `a.levels_at_once <` for a template
-  if (batch < 1 || tiles > INT32_MAX) {
+  const int64_t levels = a.levels_at_once;  // GCC takes `a.levels_at_once <` for a template
+  if (levels < 1 || tiles > INT32_MAX) {
     return LaunchError("levels_at_once is below 1, or so large that there are 2^31 tiles");
   }
   T* const floods = static_cast<T*>(workspace);

@@ -9,8 +9,6 @@ from medkern.ops.euclidean import (
     euclidean_distance,
 )
 from medkern.ops.geodesic import (
-    Geodesic,
-    GeodesicInfo,
     chamfer_distance,
     geodesic_distance,
     geodesic_path,
@@ -29,6 +27,7 @@ from medkern.ops.surface import (
     hausdorff_distance,
     normalized_surface_dice,
 )
+from medkern.rules.geodesic import Geodesic, GeodesicInfo
 
 __all__ = [
     "Geodesic",

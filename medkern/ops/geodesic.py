@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from medkern.interop import ArrayT, as_tensor, dtype_name
 from medkern.reference import geodesic as reference
 from medkern.rules import geodesic as rules
 from medkern.rules import message
+from medkern.rules.geodesic import Geodesic, GeodesicInfo
 from medkern.rules.grid import Layout, connectivity_of, layout_of, ndim_of, spacing_of
 from medkern.testing import image_layouts
 
@@ -44,40 +45,6 @@ WIDENED = (
     torch.int16,
     torch.uint16,
 )
-
-
-class GeodesicInfo(NamedTuple):
-    """How a solve went; the numbers are [B, K] tensors or arrays.
-
-    Attributes:
-        method: "bucket", "tiles", "sweeps" or "raster" ("" for an empty batch).
-        rounds: how often the method went over its work (see the documentation of the methods).
-        converged: whether the distance is exact.
-        residual: the largest amount by which one more relaxation would lower a distance; 0 when
-            converged.
-    """
-
-    method: str
-    rounds: Any
-    converged: Any
-    residual: Any
-
-
-class Geodesic(NamedTuple):
-    """A distance and what was asked for beside it; None where it was not.
-
-    Attributes:
-        distance: [B, K, *space].
-        labels: int64 [B, K, *space], row-major index of the nearest seed; -1 where none is reached.
-        predecessors: int64 [B, K, *space], row-major index of the voxel before each one on its
-            path; a seed's is its own, -1 where no seed is reached.
-        info: a GeodesicInfo.
-    """
-
-    distance: Any
-    labels: Any = None
-    predecessors: Any = None
-    info: GeodesicInfo | None = None
 
 
 def geodesic_distance(
@@ -450,25 +417,12 @@ def _check_values(op: str, metric: str, image: Tensor, starts: Tensor, mask: Ten
         return
     image, starts = image.detach(), starts.detach()
     least = image.amin()  # NaN if there is one
-    if mask is not None and not least >= 0:
-        least = torch.where(mask, image, image.new_zeros(())).amin()
-    if bool(least.isnan()):
-        remedy = "exclude such voxels with mask"
-        raise ValueError(message(op, "image", "have no NaN inside the mask", "NaN", remedy))
-    if metric in rules.SCALAR_METRICS and least < 0:
-        rule = f"be at least 0 for metric={metric!r}"
-        raise ValueError(message(op, "image", rule, least.item(), "shift it"))
-    earliest = starts.amin()
-    if bool(earliest.isnan() | (earliest == -math.inf)):
-        rule = "be start costs, finite or inf"
-        remedy = "pass inf where there is no seed"
-        raise ValueError(message(op, "seeds", rule, earliest.item(), remedy))
-    if earliest == math.inf:
-        remedy = "mark at least one voxel"
-        raise ValueError(message(op, "seeds", "hold a seed", "none", remedy))
-    if mask is not None and torch.where(mask, starts, math.inf).amin() == math.inf:
-        remedy = "mark a voxel inside the mask"
-        raise ValueError(message(op, "seeds", "hold a seed inside the mask", "none", remedy))
+    earliest = inside = starts.amin()
+    if mask is not None:
+        inside = torch.where(mask, starts, math.inf).amin()
+        if not least >= 0:
+            least = torch.where(mask, image, 0.0).amin()
+    rules.check_values(op, metric, least.item(), earliest.item(), inside.item())
 
 
 def _fake_distance(image: Tensor, starts: Tensor, *rest: Any) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any, NamedTuple
 
 from medkern.rules import at_least, choice, message
 from medkern.rules.grid import Layout
@@ -15,6 +16,40 @@ CHANNEL_NORMS = ("l1", "l2", "linf")
 EXACT_METHODS = ("auto", "bucket", "tiles", "sweeps")
 METHODS = (*EXACT_METHODS, "exact", "raster")
 METHOD_NAMES = ("bucket", "tiles", "sweeps", "raster")  # by the code in the op's info
+
+
+class GeodesicInfo(NamedTuple):
+    """How a solve went; the numbers are [B, K] tensors or arrays.
+
+    Attributes:
+        method: "bucket", "tiles", "sweeps" or "raster" ("" for an empty batch).
+        rounds: how often the method went over its work (see the documentation of the methods).
+        converged: whether the distance is exact.
+        residual: the largest amount by which one more relaxation would lower a distance; 0 when
+            converged.
+    """
+
+    method: str
+    rounds: Any
+    converged: Any
+    residual: Any
+
+
+class Geodesic(NamedTuple):
+    """A distance and what was asked for beside it; None where it was not.
+
+    Attributes:
+        distance: [B, K, *space].
+        labels: int64 [B, K, *space], row-major index of the nearest seed; -1 where none is reached.
+        predecessors: int64 [B, K, *space], row-major index of the voxel before each one on its
+            path; a seed's is its own, -1 where no seed is reached.
+        info: a GeodesicInfo.
+    """
+
+    distance: Any
+    labels: Any = None
+    predecessors: Any = None
+    info: GeodesicInfo | None = None
 
 
 def check_metric(op: str, metric: str, channel_norm: str, lam: float, channels: int) -> None:
@@ -92,3 +127,30 @@ def result_lead(image_axes: int, seed_axes: int, layout: Layout) -> tuple[int, .
     if image_axes == layout.ndim + 2 or seed_axes == layout.ndim + 2:
         return (layout.batch, layout.sets)
     return (layout.sets,) if seed_axes == layout.ndim + 1 else ()
+
+
+def check_values(
+    op: str, metric: str, least: float, earliest: float, earliest_inside: float
+) -> None:
+    """Refuse values that no distance is defined for.
+
+    Args:
+        least: the smallest image value inside the mask, NaN if there is one.
+        earliest, earliest_inside: the smallest start cost, and that inside the mask.
+    """
+    if math.isnan(least):
+        remedy = "exclude such voxels with mask"
+        raise ValueError(message(op, "image", "have no NaN inside the mask", "NaN", remedy))
+    if metric in SCALAR_METRICS and least < 0:
+        rule = f"be at least 0 for metric={metric!r}"
+        raise ValueError(message(op, "image", rule, least, "shift it"))
+    if math.isnan(earliest) or earliest == -math.inf:
+        rule = "be start costs, finite or inf"
+        remedy = "pass inf where there is no seed"
+        raise ValueError(message(op, "seeds", rule, earliest, remedy))
+    if earliest == math.inf:
+        remedy = "mark at least one voxel"
+        raise ValueError(message(op, "seeds", "hold a seed", "none", remedy))
+    if earliest_inside == math.inf:
+        remedy = "mark a voxel inside the mask"
+        raise ValueError(message(op, "seeds", "hold a seed inside the mask", "none", remedy))
