@@ -1,8 +1,10 @@
 # medkern_kernels: every csrc/isa/<family>.cpp compiled once per instruction set, and the run-time
 # choice between them. A build for another architecture has the baseline only.
+option(MEDKERN_ISA_VARIANTS "Compile the hot kernels for AVX2 and AVX-512 too" ON)
+
 set(isa_variants "baseline")
 set(isa_flags_baseline "")
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+if(MEDKERN_ISA_VARIANTS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   list(APPEND isa_variants avx2 avx512)
   set(isa_flags_baseline -march=x86-64-v2)
   set(isa_flags_avx2 -march=x86-64-v3)
