@@ -63,7 +63,7 @@ mutants: $(VENV)/.built
 # The C++ tests under the address, undefined-behaviour and thread sanitizers; no Python, no torch.
 sanitize:
 	for preset in asan tsan; do \
-	  cmake --preset $$preset && cmake --build --preset $$preset --parallel 2 && ctest --preset $$preset || exit 1; \
+	  cmake --preset $$preset && cmake --build --preset $$preset --parallel 2 && ctest --preset $$preset --parallel 2 || exit 1; \
 	done
 
 clean:
