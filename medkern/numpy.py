@@ -25,7 +25,7 @@ from medkern.rules import geodesic as geodesic_rules
 from medkern.rules import haar as rules
 from medkern.rules.barrier import BarrierBounds, BarrierInfo
 from medkern.rules.geodesic import Geodesic, GeodesicInfo
-from medkern.rules.grid import connectivity_of, layout_of, ndim_of, spacing_of
+from medkern.rules.grid import Layout, connectivity_of, layout_of, ndim_of, spacing_of
 
 try:
     from medkern import _core
@@ -189,17 +189,13 @@ def geodesic_distance(
     rows = np.array(spacing_of(op, spacing, layout.ndim, layout.batch))
     dtype = np.dtype(np.float64 if image.dtype.itemsize == 8 else np.float32)
 
-    def full_rank(a: Array, dtype: Any) -> Array:
-        a = a.reshape((1,) * (layout.ndim + 2 - a.ndim) + a.shape)
-        return np.ascontiguousarray(np.broadcast_to(a, (layout.batch, *a.shape[1:])), dtype=dtype)
-
     if mask is not None:
         mask = _array(op, "mask", mask, ("bool",))
         geodesic_rules.check_mask(op, "bool", mask.shape, layout)
-        mask = full_rank(mask, np.bool_)
+        mask = _full_rank(mask, layout)
     starts = np.where(seeds, 0, np.inf) if seeds.dtype == bool else seeds
     problem = (
-        *(full_rank(image, dtype), full_rank(starts, dtype), mask),
+        *(_full_rank(image, layout, dtype), _full_rank(starts, layout, dtype), mask),
         *(np.ascontiguousarray(np.broadcast_to(rows, (layout.batch, layout.ndim))), float(lam)),
         *(metric, channel_norm, steps),
     )
@@ -244,11 +240,10 @@ def chamfer_distance(
 def _check_geodesic(op: str, metric: str, image: Array, starts: Array, mask: Array | None) -> None:
     if not image.size or not starts.size:
         return
-    inside = True if mask is None else mask
     # Not the `where` of the reductions, which NumPy does slowly.
-    least = image.min() if mask is None else np.where(inside, image, 0).min()
+    least = image.min() if mask is None else np.where(mask, image, 0).min()
     earliest = starts.min()
-    within = earliest if mask is None else np.where(inside, starts, np.inf).min()
+    within = earliest if mask is None else np.where(mask, starts, np.inf).min()
     geodesic_rules.check_values(op, metric, float(least), float(earliest), float(within))
 
 
@@ -347,14 +342,9 @@ class _BarrierCall:
         self.connectivity = connectivity_of(op, connectivity, layout.ndim)
         self.shape = barrier_rules.result_shape(layout, image.shape, seeds.shape)
 
-        def full_rank(a: Array) -> Array:
-            a = a.reshape((1,) * (layout.ndim + 2 - a.ndim) + a.shape)
-            a = np.broadcast_to(a, (layout.batch, *a.shape[1:]))
-            return np.ascontiguousarray(a, dtype=a.dtype.newbyteorder("="))
-
         widened = image.astype(np.float32) if image.dtype == np.float16 else image
-        self.image, self.seeds = full_rank(widened), full_rank(seeds)
-        self.mask = None if mask is None else full_rank(mask)
+        self.image, self.seeds = _full_rank(widened, layout), _full_rank(seeds, layout)
+        self.mask = None if mask is None else _full_rank(mask, layout)
         if self.image.size and self.seeds.size:
             finite = np.isfinite(self.image)
             inside = finite if self.mask is None else finite | ~self.mask
@@ -387,6 +377,13 @@ def _as_batch(x: Array, trailing: int) -> Array:
     shape = (math.prod(lead[:-1]), *lead[-1:]) if lead else (1, 1)
     native = x.dtype.newbyteorder("=")
     return np.ascontiguousarray(x, dtype=native).reshape((*shape, *x.shape[len(lead) :]))
+
+
+def _full_rank(a: Array, layout: Layout, dtype: Any = None) -> Array:
+    """[leading axes, *space] as C-contiguous [B, N, *space], in native byte order."""
+    a = a.reshape((1,) * (layout.ndim + 2 - a.ndim) + a.shape)
+    a = np.broadcast_to(a, (layout.batch, *a.shape[1:]))
+    return np.ascontiguousarray(a, dtype=dtype or a.dtype.newbyteorder("="))
 
 
 def _threads(x: Array) -> int:
