@@ -27,7 +27,7 @@ def cases() -> Iterable[Case]:
     yield distance_case("blobs", (256, 256), quick=True)
     yield distance_case("blobs", (512, 512))
     yield distance_case("blobs", (2048, 2048))
-    yield distance_case("blobs", (64, 64, 64), quick=True)
+    yield distance_case("blobs", (64, 64, 64))
     yield distance_case("blobs", (128, 128, 128))
     yield distance_case("blobs", (128, 256, 256), spacing=SCANNER)
     yield distance_case("point", (512, 512))
