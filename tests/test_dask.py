@@ -97,6 +97,71 @@ def test_errors(image, seeds, error, text):
         mkd.geodesic_distance(image, seeds)
 
 
+def blobs(shape, labels, seed=0):
+    """Large regions of few labels."""
+    noise = smooth_noise(shape, seed=seed) / 30
+    return np.clip(noise + labels / 2, 0, labels).astype(np.uint16)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("labels", "chunks", "spacing"),
+    [
+        (blobs((24, 20, 22), 4), 12, None),
+        (blobs((24, 20, 22), 2) > 0, 7, (2.5, 1.0, 0.7)),
+        (blobs((40, 37), 3), ((7, 1, 32), (30, 7)), 0.3),
+        (np.arange(61) == 60, 8, None),
+        (np.pad(np.zeros((1, 1)), ((3, 60), (50, 4)), constant_values=9).astype(np.int64), 8, None),
+        (np.zeros((9, 9), np.uint8), 4, None),
+        (np.full((9, 9), 5, np.uint8), 4, None),
+    ],
+)
+def test_euclidean_equals_in_memory(labels, chunks, spacing, signed):
+    options = {"spacing": spacing, "signed": signed, "return_indices": True}
+    expected = mk.euclidean_distance(labels, ndim=labels.ndim, **options)
+    chunked = da.from_array(labels, chunks=chunks)
+    actual = mkd.euclidean_distance(chunked, **options)
+    for a, e in zip(actual, expected, strict=True):
+        assert (a.chunks, a.dtype) == (chunked.chunks, e.dtype)
+        np.testing.assert_array_equal(a.compute(), e)
+    only = mkd.euclidean_distance(chunked, spacing=spacing, signed=signed, dtype="float64")
+    expected = mk.euclidean_distance(
+        labels, ndim=labels.ndim, spacing=spacing, signed=signed, dtype="float64"
+    )
+    np.testing.assert_array_equal(only.compute(), expected)
+
+
+def test_euclidean_windows_are_no_larger_than_needed():
+    from medkern.dask import euclidean
+
+    labels = np.zeros((64, 64), np.uint8)
+    labels[20:28] = 1  # a slab of 8 voxels: nothing is farther than 4 from its outside
+    mask = da.from_array(labels, chunks=16)
+    windows = {at: euclidean._window(mask, c) for at, c in euclidean._chunks(mask).items()}
+    euclidean._widen(mask, windows, {"spacing": (1.0, 1.0), "signed": False, "dtype": "float32"})
+    assert windows[1, 1] == ((16, 32), (12, 36))
+    assert windows[0, 0] == ((0, 16), (0, 16))
+
+
+@pytest.mark.parametrize(
+    ("mask", "options", "error", "text"),
+    [
+        (np.ones((4, 4), bool), {}, TypeError, "mask must be a Dask array, got ndarray"),
+        (da.ones((4, 4)), {}, TypeError, "mask must be bool or integers, got float64"),
+        (
+            da.ones((4, 4), dtype=bool),
+            {"spacing": 0.0},
+            ValueError,
+            r"spacing must .*got \[0.0, 0.0\]",
+        ),
+        (da.ones((4, 4), dtype=bool), {"dtype": "int8"}, ValueError, "dtype must be float32 or"),
+    ],
+)
+def test_euclidean_errors(mask, options, error, text):
+    with pytest.raises(error, match=f"medkern.dask.euclidean_distance: .*{text}"):
+        mkd.euclidean_distance(mask, **options)
+
+
 def test_without_dask_the_import_says_what_to_install():
     code = "import sys; sys.modules['dask'] = None\nimport medkern.dask"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -1,19 +1,10 @@
-"""Distance transforms of volumes larger than memory, on Dask arrays.
+"""The geodesic distance of a volume in chunks.
 
-Each chunk is solved by the kernel of the in-memory function. What a chunk needs of the others are
-the distances on the voxels around it, so only the surfaces of chunks are exchanged, and chunks
-are solved again until no surface changes: the result is then the in-memory one, bit for bit, as
-the shortest paths are the unique least solution of the chunks' equations together. The interior of
-a chunk is never kept: the result is a lazy array that solves each chunk once more, from its final
-surroundings, when it is computed or stored.
-
-Dask schedules: threads, processes or a cluster, whatever the caller has set up.
-
->>> import dask.array as da, numpy as np, medkern.dask
->>> image = da.zeros((6, 8), chunks=4)
->>> seeds = da.from_array(np.eye(6, 8, dtype=bool), chunks=4)
->>> medkern.dask.geodesic_distance(image, seeds, lam=1.0)[0, 3:6].compute()
-array([2.41421356, 2.82842712, 3.82842712])
+What a chunk needs of the others are the distances on the voxels around it, so only the surfaces of
+chunks are exchanged, and chunks are solved again until no surface changes: the result is then the
+in-memory one, as the shortest paths are the unique least solution of the chunks' equations
+together. The interior of a chunk is never kept: the result is a lazy array that solves each chunk
+once more, from its final surroundings, when it is computed or stored.
 """
 
 from __future__ import annotations
@@ -24,21 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medkern.dask.volumes import Array, Index, check, compute, da, delayed
 from medkern.rules import message
-
-try:
-    import dask.array as da
-    from dask.base import compute
-    from dask.delayed import delayed
-except ImportError as error:
-    raise ImportError(
-        f"medkern.dask: Dask must be installed, got: {error}; pip install 'medkern[dask]'"
-    ) from error
-
-__all__ = ["geodesic_distance"]
-
-Array = np.ndarray[Any, Any]
-Index = tuple[int, ...]
 
 _NOTHING = np.array(np.inf)
 
@@ -73,8 +51,8 @@ def geodesic_distance(
     which each solves only the chunks whose surroundings changed. The caller's process holds the
     surfaces of all chunks; a worker holds one chunk and its distances.
     """
-    _check("image", image)
-    _check("seeds", seeds)
+    check("geodesic_distance", "image", image)
+    check("geodesic_distance", "seeds", seeds)
     if image.shape != seeds.shape:
         rule = f"be {image.shape} as image is"
         raise ValueError(
@@ -90,19 +68,6 @@ def geodesic_distance(
     volume = _Volume(image, seeds.rechunk(image.chunks), options)
     distance: da.Array = volume.assemble(volume.exchange(max_rounds))
     return distance
-
-
-def _check(argument: str, array: object) -> None:
-    op, remedy = "dask.geodesic_distance", "use dask.array.from_array, or medkern itself"
-    if not isinstance(array, da.Array):
-        kind = type(array).__name__
-        raise TypeError(message(op, argument, "be a Dask array", kind, remedy))
-    if not 1 <= array.ndim <= 3 or 0 in array.shape:
-        rule = "be [*space] with 1 to 3 axes, none empty"
-        raise ValueError(message(op, argument, rule, array.shape, "select one image"))
-    if any(np.isnan(n) for axis in array.chunks for n in axis):
-        rule = "have known chunk sizes"
-        raise ValueError(message(op, argument, rule, array.chunks, "call compute_chunk_sizes()"))
 
 
 class _Volume(NamedTuple):
