@@ -23,7 +23,7 @@ bench: $(VENV)/.built
 	$(BIN)/medkern bench $(BENCH)
 
 test: $(VENV)/.built
-	$(BIN)/python -m pytest --doctest-modules tests medkern
+	$(BIN)/python -m pytest --numprocesses auto --doctest-modules tests medkern
 
 lint: $(TORCH_DONE)
 	$(PIP) install 'ruff>=0.9' 'mypy>=1.14' 'clang-format>=19' numpy
@@ -35,6 +35,7 @@ lint: $(TORCH_DONE)
 docs: $(VENV)/.built
 	$(PIP) install 'sphinx>=7.4' 'myst-parser>=4' 'furo>=2024.5'
 	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
+	$(BIN)/python docs/check_examples.py README.md docs
 
 # The CUDA kernels for sm_80 and sm_90, with nvcc but without a GPU, held to their budget.
 cuda: $(TORCH_DONE)

@@ -108,10 +108,10 @@ def blobs(shape, labels, seed=0):
     ("labels", "chunks", "spacing"),
     [
         (blobs((24, 20, 22), 4), 12, None),
-        (blobs((24, 20, 22), 2) > 0, 7, (2.5, 1.0, 0.7)),
+        (blobs((24, 20, 22), 2) > 0, 11, (2.5, 1.0, 0.7)),
         (blobs((40, 37), 3), ((7, 1, 32), (30, 7)), 0.3),
         (np.arange(61) == 60, 8, None),
-        (np.pad(np.zeros((1, 1)), ((3, 60), (50, 4)), constant_values=9).astype(np.int64), 8, None),
+        (np.pad(np.zeros((1, 1)), ((2, 29), (24, 2)), constant_values=9).astype(np.int64), 9, None),
         (np.zeros((9, 9), np.uint8), 4, None),
         (np.full((9, 9), 5, np.uint8), 4, None),
     ],
