@@ -1,110 +1,235 @@
-"""Plants bugs in the kernels, one at a time, and asks the tests to notice: `make mutants`.
+"""Plants bugs in the package, one at a time, and asks the tests to notice: `make mutants`.
 
-Each mutant is built as an emulated library (the block arithmetic that CPU and CUDA kernels share,
-and the CUDA kernels) and run through tests/test_emulated.py, which compares it with the installed,
-unharmed CPU kernels. A mutant that the tests accept is a survivor: exit code 1.
+A mutant lives in a copy of the package, with the library of its kind built anew:
+  emulated  the CUDA kernels and the arithmetic that they share with the CPU; compared with the
+            installed, unharmed CPU kernels by tests/test_emulated.py
+  native    the CPU kernels, compiled for the baseline; run through the tests of their family
+  python    nothing is compiled
+A mutant that the tests accept is a survivor: exit code 1. Words of the names to try may be given.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+# The tests of the copy: no editable install may answer `import medkern` before it.
+RUN = """
+import sys
+sys.meta_path = [f for f in sys.meta_path if "Editable" not in type(f).__name__]
+sys.path.insert(0, {copy!r})
+import pytest
+sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *{tests!r}]))
+"""
 
 
 @dataclass(frozen=True)
 class Mutant:
+    """A replacement in `file`, and the tests that must notice it.
+
+    library: what is built from the harmed sources: "emulated", "native" or, for Python, None.
+    """
+
     name: str
     file: str
     before: str
     after: str
+    library: str | None = "emulated"
+    tests: tuple[str, ...] = ("tests/test_emulated.py",)
+
+
+def cpu(name: str, file: str, before: str, after: str, *tests: str) -> Mutant:
+    return Mutant(name, f"csrc/{file}", before, after, "native", tests)
+
+
+def python(name: str, file: str, before: str, after: str, *tests: str) -> Mutant:
+    return Mutant(name, f"medkern/{file}", before, after, None, tests)
 
 
 MUTANTS = (
-    Mutant("butterfly sign", "core/haar_modes.hpp", "v[q] - v[q | step]", "v[q | step] - v[q]"),
-    Mutant("one IEWA weight", "core/haar_modes.hpp", "corner == 0 ? k", "corner == 1 ? k"),
-    Mutant("the last maximum wins", "core/haar_modes.hpp", "!(key <= best)", "!(key < best)"),
-    Mutant("lifting rounds up", "core/haar_modes.hpp", "x[q | step] + (d", "x[q | step] - (-d"),
-    Mutant("reflect copies the edge", "core/haar.hpp", "n > 1 ? n - 2 : 0", "n - 1"),
-    Mutant("a row past the end", "core/haar_blocks.hpp", "return 2 * k + bit < p", "return k < p"),
+    Mutant(
+        "butterfly sign", "csrc/core/haar_modes.hpp", "v[q] - v[q | step]", "v[q | step] - v[q]"
+    ),
+    Mutant("one IEWA weight", "csrc/core/haar_modes.hpp", "corner == 0 ? k", "corner == 1 ? k"),
+    Mutant("the last maximum wins", "csrc/core/haar_modes.hpp", "!(key <= best)", "!(key < best)"),
+    Mutant(
+        "lifting rounds up", "csrc/core/haar_modes.hpp", "x[q | step] + (d", "x[q | step] - (-d"
+    ),
+    Mutant("reflect copies the edge", "csrc/core/haar.hpp", "n > 1 ? n - 2 : 0", "n - 1"),
+    Mutant(
+        "a row past the end", "csrc/core/haar_blocks.hpp", "return 2 * k + bit < p", "return k < p"
+    ),
     Mutant(
         "padding forgets axis 1",
-        "core/haar_blocks.hpp",
+        "csrc/core/haar_blocks.hpp",
         "axis < 2; ++axis) {\n      const int64_t i = 2",
         "axis < 1; ++axis) {\n      const int64_t i = 2",
     ),
-    Mutant("unguarded tail", "cuda/haar.cuh", "index < (count)", "index <= (count)"),
-    Mutant("the tail left out", "cuda/haar.cuh", "index < (count)", "index < (count) - 1"),
-    Mutant("wrong mask", "cuda/haar.cuh", "if (!Base::writes_row(p, b, r)) return;", ""),
+    Mutant("unguarded tail", "csrc/cuda/grid_stride.cuh", "index < (count)", "index <= (count)"),
     Mutant(
-        "copied rows not gathered", "cuda/haar.cuh", "if (!Base::row_is_copied(p, b, r)) {", "{"
+        "the tail left out", "csrc/cuda/grid_stride.cuh", "index < (count)", "index < (count) - 1"
     ),
-    Mutant("vectors in odd rows", "cuda/haar_launch.cuh", "p.size[2] % 2 != 0", "false"),
+    Mutant("wrong mask", "csrc/cuda/haar.cuh", "if (!Base::writes_row(p, b, r)) return;", ""),
+    Mutant(
+        "copied rows not gathered",
+        "csrc/cuda/haar.cuh",
+        "if (!Base::row_is_copied(p, b, r)) {",
+        "{",
+    ),
+    Mutant("vectors in odd rows", "csrc/cuda/haar_launch.cuh", "p.size[2] % 2 != 0", "false"),
     Mutant(
         "alignment unchecked",
-        "cuda/haar_launch.cuh",
+        "csrc/cuda/haar_launch.cuh",
         "return elements % lanes == 0",
         "return elements == elements + 0 * lanes",
+    ),
+    cpu(
+        "one neighbour missing",
+        "core/grid.hpp",
+        "if (axes == 0 || axes > connectivity) continue;",
+        "if (axes == 0 || axes > connectivity || (dz == 0 && dy == 1 && dx == -1)) continue;",
+        "tests/test_geodesic.py",
+    ),
+    cpu(
+        "spacing swapped",
+        "core/grid.hpp",
+        "y = dy * spacing[1], x = dx * spacing[2]",
+        "y = dy * spacing[2], x = dx * spacing[1]",
+        "tests/test_geodesic.py",
+    ),
+    cpu(
+        "no ties in the tree of paths",
+        "core/geodesic_parents.hpp",
+        "if (!(item_.distance[q] <= item_.distance[p])",
+        "if (!(item_.distance[q] < item_.distance[p])",
+        "tests/test_geodesic.py",
+    ),
+    python(
+        "the last class dropped",
+        "ops/maps.py",
+        "range(first, count)",
+        "range(first, count - 1)",
+        "tests/test_maps.py",
     ),
 )
 
 
-def build(source: Path, library: Path) -> None:
-    """The emulated library of a tree, with the flags of cmake/cuda.cmake, as fast as g++ goes."""
+def sources(library: str) -> tuple[list[Path], list[str]]:
+    """The translation units of a library and the macros that they are compiled with."""
+    csrc = ROOT / "csrc"
+    if library == "emulated":
+        units = [*(csrc / "cuda").glob("*.cu"), *(csrc / "cuda").glob("*.cpp")]
+        return sorted(units), ["MEDKERN_EMULATED", "MEDKERN_ISA=emulated"]
+    units = [*(csrc / "cpu").glob("*.cpp"), *(csrc / "isa").glob("*.cpp")]
+    return sorted(units), ["MEDKERN_ISA=baseline"]
+
+
+def command(library: str, csrc: Path) -> list[str]:
+    """The compiler with the flags of the project, as fast as it goes."""
+    flags = ["-std=c++20", "-O1", "-fPIC", "-fwrapv", "-ffp-contract=off", "-fvisibility=hidden"]
+    flags.append("-Wno-psabi")
+    defines = [*sources(library)[1], "TORCH_STABLE_ONLY", "TORCH_TARGET_VERSION=0x020b000000000000"]
+    return [
+        *("g++", *flags, *(f"-D{d}" for d in defines)),
+        *(f"-I{csrc}", f"-isystem{torch_root()}/include", "-x", "c++"),
+    ]
+
+
+@functools.cache
+def torch_root() -> Path:
     import torch
 
-    torch_root = Path(torch.__file__).parent
-    flags = ["-std=c++20", "-O1", "-fPIC", "-fwrapv", "-ffp-contract=off", "-fvisibility=hidden"]
-    defines = ["MEDKERN_EMULATED", "MEDKERN_ISA=emulated", "TORCH_STABLE_ONLY"]
-    defines.append("TORCH_TARGET_VERSION=0x020b000000000000")
-    common = [*flags, *(f"-D{d}" for d in defines), f"-I{source}", f"-isystem{torch_root}/include"]
-    units = sorted((source / "cuda").glob("*.cu")) + sorted((source / "cuda").glob("*.cpp"))
-    objects, running = [], []
-    for unit in units:
-        objects.append(library.parent / f"{unit.name}.o")
-        command = ["g++", *common, "-x", "c++", "-c", str(unit), "-o", str(objects[-1])]
-        running.append(subprocess.Popen(command))
-    if any(process.wait() for process in running):
+    return Path(torch.__file__).parent
+
+
+def run_all(commands: list[list[str]]) -> None:
+    """Run commands, as many at once as there are processors."""
+    running: list[subprocess.Popen[bytes]] = []
+    for one in commands:
+        if len(running) == (os.cpu_count() or 1) and running.pop(0).wait():
+            raise RuntimeError("a mutant does not compile")
+        running.append(subprocess.Popen(one))
+    if sum(process.wait() != 0 for process in running):
         raise RuntimeError("a mutant does not compile")
-    link = [f"-L{torch_root}/lib", "-ltorch_cpu", "-o", str(library)]
+
+
+@functools.cache
+def unharmed(library: str, folder: Path) -> dict[Path, tuple[Path, str]]:
+    """Per unit of a library its object and the names of the files that it was made of."""
+    objects = folder / library
+    objects.mkdir()
+    made = {u: objects / f"{u.parent.name}-{u.name}.o" for u in sources(library)[0]}
+    compiler = command(library, ROOT / "csrc")
+    run_all([[*compiler, "-MMD", "-c", str(u), "-o", str(o)] for u, o in made.items()])
+    return {u: (o, o.with_suffix(".d").read_text()) for u, o in made.items()}
+
+
+def build(mutant: Mutant, library: str, copy: Path, folder: Path) -> None:
+    """The library of the copy's sources, of which only the harmed units are compiled."""
+    compiler, commands, objects = command(library, copy / "csrc"), [], []
+    for unit, (made, parts) in unharmed(library, folder).items():
+        if mutant.file in parts:
+            made = copy / made.name
+            commands.append([*compiler, "-c", str(copy / unit.relative_to(ROOT)), "-o", str(made)])
+        objects.append(made)
+    run_all(commands)
+    out = copy / "medkern" / f"_{library}.so"
+    out.unlink()
+    link = [f"-L{torch_root()}/lib", "-ltorch_cpu", "-o", str(out)]
     subprocess.run(["g++", "-shared", *map(str, objects), *link], check=True)
 
 
-def is_noticed(mutant: Mutant) -> bool:
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "csrc"
-        shutil.copytree(ROOT / "csrc", source)
-        file = source / mutant.file
+def is_noticed(mutant: Mutant, folder: Path) -> bool:
+    from medkern import _library
+
+    installed = _library.find("_native")
+    if installed is None:
+        raise RuntimeError("the mutants need an installed medkern with compiled kernels")
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch)
+        for name in ("csrc", "medkern", "tests", "docs"):
+            shutil.copytree(ROOT / name, copy / name)
+        for name in ("kernels", "benchmarks"):
+            shutil.copytree(ROOT / name, copy / "medkern" / name)
+        for library in installed.parent.glob("*.so"):
+            shutil.copy(library, copy / "medkern")
+        file = copy / mutant.file
         text = file.read_text()
         if mutant.before not in text:
             raise RuntimeError(f"{mutant.name}: {mutant.file} has no {mutant.before!r}")
         file.write_text(text.replace(mutant.before, mutant.after))
-        library = Path(folder) / "_emulated.so"
-        build(source, library)
-        tests = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "tests/test_emulated.py"],
-            cwd=ROOT,
-            env=os.environ | {"MEDKERN_EMULATED_LIBRARY": str(library)},
-            capture_output=True,
+        if mutant.library is not None:
+            build(mutant, mutant.library, copy, folder)
+        script = RUN.format(copy=str(copy), tests=mutant.tests)
+        # From a folder of its own: the checkout would shadow the copy.
+        command = [sys.executable, "-c", script]
+        environment = os.environ | {"PYTHONPATH": str(copy)}
+        return (
+            subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode != 0
         )
-        return tests.returncode != 0
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
+    chosen = [m for m in MUTANTS if not words or any(w in m.name for w in words)]
     survivors = []
-    for mutant in MUTANTS:
-        noticed = is_noticed(mutant)
-        print(f"{'noticed ' if noticed else 'SURVIVED'}  {mutant.name}", flush=True)
-        survivors += [] if noticed else [mutant.name]
-    print(f"{len(MUTANTS)} mutants, {len(survivors)} survived")
+    with tempfile.TemporaryDirectory() as folder:
+        for one in {m.tests: m for m in chosen}.values():
+            if is_noticed(replace(one, after=one.before), Path(folder)):
+                raise RuntimeError(f"{' '.join(one.tests)}: red without a bug")
+        for mutant in chosen:
+            noticed = is_noticed(mutant, Path(folder))
+            print(f"{'noticed ' if noticed else 'SURVIVED'}  {mutant.name}", flush=True)
+            survivors += [] if noticed else [mutant.name]
+    print(f"{len(chosen)} mutants, {len(survivors)} survived")
     return int(bool(survivors))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,88 @@
+"""Write the README's benchmark tables from the runs in docs/benchmarks: python docs/make_tables.py
+
+A table stands between <!-- bench:FAMILY --> and <!-- /bench:FAMILY -->, where FAMILY.json is a run
+of `medkern bench`. The words of its marker choose cases: <!-- bench:haar dwt/8x64 haar_pool -->
+shows those whose name contains one of them; no words, all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"<!-- bench:(\w+)(.*?) -->\n.*?<!-- /bench:\1 -->", re.S)
+HEADER = "| op, case | ms | reference | compiled | others | limit | forward + backward | error |"
+
+
+def table(match: re.Match[str]) -> str:
+    family, words = match[1], match[2].split()
+    run = json.loads((ROOT / "docs" / "benchmarks" / f"{family}.json").read_text())
+    lines = [caption(run), "", HEADER, "| " + "--- | " * HEADER.count(" | ") + "--- |"]
+    lines += [row(r) for r in run["results"] if not words or any(w in r["name"] for w in words)]
+    return "\n".join([match[0].split("\n")[0], *lines, f"<!-- /bench:{family} -->"])
+
+
+def caption(run: dict[str, Any]) -> str:
+    machine = run["machine"]
+    versions, threads = machine["versions"], machine["threads"]
+    return (
+        f"{machine['cpu']} with {machine['isa']}, {threads} thread{'s' * (threads > 1)}, torch "
+        f"{versions['torch']}, {run['created'][:10]}; copy {machine['copy_bytes'] / 1e9:.1f} GB/s, "
+        f"read {machine['read_bytes'] / 1e9:.1f} GB/s."
+    )
+
+
+def row(result: dict[str, Any]) -> str:
+    op, case = result["name"].split("/", 1)
+    forward = result["passes"].get("forward", {"timings": []})["timings"]
+    both = result["passes"].get("forward+backward", {"timings": []})["timings"]
+    ours = next((t for t in forward if t["role"] == "ours" and t["median_s"]), None)
+    name = f"`{op}` {case.removesuffix('/float32')}"
+    if ours is None:
+        return f"| {name} | {result['detail'] or result['status']} | | | | | | |"
+    limit = f"{ours['limit_fraction']:.0%} {ours['limit']}" if ours["limit_fraction"] else ""
+    cells = [
+        name,
+        f"{1e3 * ours['median_s']:.3g}",
+        ratios(forward, "reference"),
+        ratios(forward, "compiled"),
+        ratios(forward, "peer", result["tolerance"]),
+        limit,
+        ", ".join(filter(None, (ratios(both, "compiled", None, "compiled"), ratios(both, "peer")))),
+        f"{ours['error']:.0e}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def ratios(
+    timings: list[dict[str, Any]], role: str, tolerance: float | None = None, label: str = ""
+) -> str:
+    """How many times faster than these we are; an error beside each that does not meet ours."""
+    found = []
+    for t in timings:
+        if t["role"] != role or not t["median_s"]:
+            continue
+        words = [f"{t['speedups'][next(iter(t['speedups']))]:.3g}x"]
+        words += [t["name"]] if role == "peer" else [label] if label else []
+        if role == "peer" and tolerance is not None and t["error"] > tolerance:
+            words.append(f"(error {t['error']:.0e})")
+        found.append(" ".join(words))
+    return ", ".join(found)
+
+
+def main() -> int:
+    path = ROOT / "README.md"
+    text = path.read_text()
+    if not BLOCK.search(text):
+        print("README.md has no <!-- bench:FAMILY --> block", file=sys.stderr)
+        return 1
+    path.write_text(BLOCK.sub(table, text))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
