@@ -23,9 +23,10 @@ ROOT = Path(__file__).parent.parent
 # The tests of the copy: no editable install may answer `import medkern` before it.
 RUN = """
 import sys
-sys.meta_path = [f for f in sys.meta_path if "Editable" not in type(f).__name__]
+sys.meta_path = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name__]
 sys.path.insert(0, {copy!r})
-import pytest
+import pytest, medkern
+assert medkern.__file__.startswith({copy!r}), medkern.__file__
 sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *{tests!r}]))
 """
 
