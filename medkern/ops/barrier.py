@@ -373,7 +373,6 @@ _minimum_barrier_distance: Op = register(
         jvp=_barrier_jvp,
         autocast="float32",
         dtypes=DTYPES,
-        cuda=False,
     )
 )
 _barrier_witnesses: Op = register(
@@ -399,7 +398,6 @@ _max_distance_along_path: Op = register(
         jvp=_bottleneck_jvp,
         autocast="float32",
         dtypes=DTYPES,
-        cuda=False,
     )
 )
 _bottleneck_witness: Op = register(
