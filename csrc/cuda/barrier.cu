@@ -69,8 +69,8 @@ LaunchError run_bottleneck(const BarrierArrays<T>& a, void* workspace, Stream st
   const TileQueue queue = tile_queue(workspace, tiles);
   const LaunchError error = flood(BottleneckFront<T>{a}, a, a.units(), queue, stream);
   if (!error.ok()) return error;
-  MEDKERN_LAUNCH(bottleneck_fwd_finish_kernel<T>, blocks_for(count), kThreads, 0, stream,
-                 a.distance, count);
+  MEDKERN_LAUNCH(barrier_fwd_finish_kernel<T>, blocks_for(count), kThreads, 0, stream, a.distance,
+                 count);
   return launch_error();
 }
 

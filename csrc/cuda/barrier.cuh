@@ -124,7 +124,7 @@ MEDKERN_GLOBAL void barrier_fwd_least_kernel(BarrierFront<T> front, T* keep, int
 
 // Walls were NaN while values spread.
 template <class T>
-MEDKERN_GLOBAL void bottleneck_fwd_finish_kernel(T* distance, int64_t count) {
+MEDKERN_GLOBAL void barrier_fwd_finish_kernel(T* distance, int64_t count) {
   MEDKERN_GRID_STRIDE(i, count) {
     if (std::isnan(distance[i])) distance[i] = static_cast<T>(INFINITY);
   }

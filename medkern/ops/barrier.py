@@ -384,6 +384,7 @@ _barrier_witnesses: Op = register(
         samples=_samples,
         dtypes=_WITNESSED,
         cuda=False,
+        host=True,
     )
 )
 _max_distance_along_path: Op = register(
@@ -409,6 +410,7 @@ _bottleneck_witness: Op = register(
         samples=_samples,
         dtypes=_WITNESSED,
         cuda=False,
+        host=True,
     )
 )
 _barrier_raster: Op = register(
@@ -421,6 +423,7 @@ _barrier_raster: Op = register(
         autocast="float32",
         dtypes=DTYPES,
         cuda=False,
+        host=True,
     )
 )
 _barrier_vectorial: Op = register(
@@ -433,5 +436,6 @@ _barrier_vectorial: Op = register(
         autocast="float32",
         dtypes=DTYPES,
         cuda=False,
+        host=True,
     )
 )
