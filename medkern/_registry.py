@@ -51,6 +51,8 @@ class OpSpec:
     triton: "module:function" of a Triton launcher with the op's arguments and the fake's results;
         its module has `why_not(*args)`, which says why it cannot run, if so.
     cuda: there are CUDA kernels; where not, the reference runs on CUDA tensors.
+    host: on CUDA tensors run the CPU's kernel on copies: one sequence of visits, with no CUDA
+        kernels, whose reference is no work for a GPU either.
     """
 
     name: str
@@ -71,6 +73,7 @@ class OpSpec:
     fold: bool = True
     triton: str | None = None
     cuda: bool = True
+    host: bool = False
 
     @property
     def differentiable(self) -> bool:
@@ -154,6 +157,8 @@ def define(spec: OpSpec, library: torch.library.Library, namespace: str) -> Op:
     """Define `namespace::name` in `library` and derive all registrations from the spec."""
     native = _define_entry(spec, library, namespace, spec.name)
     library.impl(spec.name, _strided_reference(spec), "CompositeExplicitAutograd")
+    if spec.host:
+        library.impl(spec.name, _on_host(native.packet), "CUDA")
     triton = None
     if spec.triton is not None:
         name = f"_{spec.name.lstrip('_')}_triton"
@@ -198,6 +203,17 @@ def _strided_reference(spec: OpSpec) -> Callable[..., Any]:
         return pytree.tree_map(
             lambda out, value: out.copy_(value), spec.fake(*args), spec.reference(*args)
         )
+
+    return run
+
+
+def _on_host(packet: Any) -> Callable[..., Any]:
+    """The op on copies in the host's memory; results return to the device of the first tensor."""
+
+    def run(*args: Any) -> Any:
+        device = next(arg.device for arg in args if isinstance(arg, Tensor))
+        out = packet(*(arg.cpu() if isinstance(arg, Tensor) else arg for arg in args))
+        return pytree.tree_map(lambda t: t.to(device), out)
 
     return run
 

@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from torch.utils import _pytree as pytree
 
 import medkern as mk
 import medkern.numpy as mkn
+from medkern import _registry
 from medkern.reference import barrier as reference
 
 DTYPES = (torch.uint8, torch.int16, torch.uint16, torch.float32, torch.float64)
@@ -484,6 +486,25 @@ def test_approximations_have_no_gradient():
     refuses(ValueError, "image must not require a gradient here", colours, seeds, vectorial=True)
     with torch.no_grad():
         mk.minimum_barrier_distance(leaf, seeds, method="raster")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("_barrier_witnesses", ()),
+        ("_bottleneck_witness", ()),
+        ("_barrier_raster", (4,)),
+        ("_barrier_vectorial", ("l1",)),
+    ],
+)
+def test_ops_of_the_host_have_an_entry_for_the_device(name, options):
+    """It takes copies; here the device is the host."""
+    op = getattr(OPS, name)
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"medkern::{name}", "CUDA")
+    args = (torch.rand(1, 1, 4, 5), torch.rand(1, 2, 4, 5) < 0.3, None, 1, *options)
+    copied, expected = _registry._on_host(op)(*args), op(*args)
+    for ours, theirs in zip(*map(pytree.tree_leaves, (copied, expected)), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ["minimum_barrier_distance", "_barrier_witnesses"])

@@ -145,6 +145,26 @@ def test_geodesic_sizes(dtype, metric):
         assert_equals_cpu_kernel("geodesic_distance", Sample("", args))
 
 
+BARRIER_DTYPES = OPS["minimum_barrier_distance"].spec.dtypes
+
+
+@pytest.mark.parametrize("dtype", BARRIER_DTYPES)
+@pytest.mark.parametrize("space", [(9, 1), (33, 31), (3, 257), (31, 300), (2, 1000), (5, 7, 9)])
+def test_barrier_sizes(dtype, space):
+    """More levels than fit at once; floats of a volume are all different."""
+    image = torch.randint(0, 11, (2, 1, *space)) * (700 if dtype.itemsize == 2 else 9)
+    if dtype.is_floating_point:
+        image = image / 7 - 11 if len(space) < 3 else torch.randn(2, 1, *space)
+    seeds = torch.zeros(2, 2, *space, dtype=torch.bool)
+    seeds[:, 0].flatten(1)[:, -2] = True
+    seeds[:, 1].flatten(1)[:, ::200] = True
+    mask = torch.rand(2, 1, *space) < 0.9
+    for inside, connectivity in ((mask, len(space)), (None, 1)):
+        args = (image.to(dtype), seeds, inside, connectivity)
+        assert_equals_cpu_kernel("minimum_barrier_distance", Sample("", args))
+        assert_equals_cpu_kernel("max_distance_along_path", Sample("", args))
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("wide", [False, True])

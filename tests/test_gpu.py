@@ -34,13 +34,16 @@ TOLERANCE = {
     torch.float32: 1e-6,
     torch.float64: 1e-14,
 }
+# Distances are fixpoints: their launchers ask the device whether there is anything left to do, and
+# need memory to work in.
+FIXPOINTS = {"geodesic_distance", "minimum_barrier_distance", "max_distance_along_path"}
 ALLOCATION = 512  # bytes to which torch's allocator rounds
 SLEEP_CYCLES = 400_000_000  # some 0.2 s: far longer than any launch
 
 
 @functools.cache
 def samples(name: str, dtype: torch.dtype) -> list[Sample]:
-    return list(OPS[name].spec.samples(dtype))
+    return list(ALL_OPS[name].spec.samples(dtype))
 
 
 def few_samples(op: Op, dtype: torch.dtype) -> list[Sample]:
@@ -79,6 +82,9 @@ each_differentiable = pytest.mark.parametrize(
         for s in few_samples(op, torch.float64)
     ],
 )
+each_host_op = pytest.mark.parametrize(
+    "op", [op for op in ALL_OPS.values() if op.spec.host], ids=lambda op: op.spec.name
+)
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
@@ -114,6 +120,11 @@ def skip_without(backend: str, op: Op, args: tuple[Any, ...]) -> None:
     reason = backends.why_not(op, backend, args)
     if backend == "triton" and reason is not None:
         pytest.skip(reason)
+
+
+def skip_fixpoints(op: Op) -> None:
+    if op.spec.name in FIXPOINTS:
+        pytest.skip("a fixpoint: it waits for the device")
 
 
 def assert_same_bits(actual: Any, expected: Any) -> None:
@@ -179,6 +190,16 @@ def test_crosses_block_borders(op, backend):
             on_gpu = to_device(args)
             skip_without(backend, op, on_gpu)
             assert_equals_cpu(op(*on_gpu, backend=backend), op(*args))
+
+
+@gpu
+@each_host_op
+def test_ops_of_the_host_take_tensors_of_the_device(op):
+    for dtype in op.spec.dtypes:
+        for sample in samples(op.spec.name, dtype):
+            actual = op(*to_device(sample.args))
+            assert_same_bits(actual, op(*sample.args))
+            assert {t.device for t in tensors_of(actual)} == {DEVICE}
 
 
 @gpu
@@ -266,6 +287,7 @@ def test_compiles_without_graph_breaks(op):
 @each_op
 def test_runs_on_the_current_stream_and_waits_for_nothing(op, backend):
     """The input gets its values late on a side stream: whoever reads it elsewhere reads zeros."""
+    skip_fixpoints(op)
     first, *rest = to_device(contiguous_sample(op).args)
     skip_without(backend, op, (first, *rest))
     side = torch.cuda.Stream()
@@ -310,6 +332,7 @@ def test_runs_on_the_device_of_its_input(op, backend):
 @each_backend
 @each_op
 def test_is_captured_and_replayed_in_a_graph(op, backend):
+    skip_fixpoints(op)
     first, *rest = to_device(contiguous_sample(op).args)
     skip_without(backend, op, (first, *rest))
     other = first.flip(-1).contiguous()
@@ -342,6 +365,7 @@ def test_ten_runs_give_the_same_bits(op, backend):
 @each_backend
 @each_op
 def test_allocates_nothing_but_its_output(op, backend):
+    skip_fixpoints(op)
     for sample in samples(op.spec.name, op.spec.dtypes[0]):
         # Other layouts, and two that differ, may be copied; the docstrings say when.
         dense = sample.name.startswith(("contiguous", "channels_last", "line", "volume"))
@@ -459,8 +483,7 @@ def test_every_op_and_every_sample_is_covered():
     for test in (test_gradients, test_forward_mode):
         assert {one.split("-")[0] for one in parameters_of(test)} == differentiable
     for op in OPS.values():
-        integers = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
-        assert set(op.spec.dtypes) <= {*TOLERANCE, *integers}
+        assert all(d in TOLERANCE or not d.is_floating_point for d in op.spec.dtypes)
         assert contiguous_sample(op, smallest_dtype(op)).args[0].numel() > 0
 
 

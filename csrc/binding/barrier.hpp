@@ -1,4 +1,4 @@
-// The barrier ops on CPU tensors: checks, layouts and allocation.
+// The barrier ops on tensors, for any device: checks, layouts and allocation.
 #pragma once
 
 #include <optional>
@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "binding/tensor.hpp"
-#include "binding/threads.hpp"
-#include "core/barrier_run.hpp"
+#include "core/barrier.hpp"
 
 namespace medkern {
 
@@ -68,6 +67,8 @@ class BarrierInputs {
     }
   }
 
+  const Tensor& image() const { return image_; }
+
   ScalarType value_type() const {
     return image_.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   }
@@ -114,12 +115,5 @@ class BarrierInputs {
   Grid grid_;
   int connectivity_;
 };
-
-inline BarrierNorm parse_norm(const std::string& norm) {
-  if (norm == "l1") return BarrierNorm::l1;
-  if (norm == "l2") return BarrierNorm::l2;
-  STD_TORCH_CHECK(norm == "linf", "norm must be l1, l2 or linf, got ", norm);
-  return BarrierNorm::linf;
-}
 
 }  // namespace medkern

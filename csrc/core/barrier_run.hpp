@@ -1,6 +1,6 @@
 // The barrier kernels over all units of a problem, on any number of threads.
 //
-// Indices and ranks are as narrow as the grid and its levels allow, which saves memory traffic.
+// Indices are as narrow as the grid allows, which saves memory traffic.
 #pragma once
 
 #include <cstdint>
@@ -49,25 +49,35 @@ void with_levels(const BarrierProblem<T>& problem, const Parallel& parallel, con
   }
 }
 
-template <bool kWitnesses, class T, class Write>
-void sweep(const BarrierProblem<T>& problem, const Parallel& parallel, const Write& write) {
-  using Value = BarrierValue<T>;
-  const auto each = [&]<class Index>(int64_t unit, const WalledGrid& grid,
-                                     const Levels<Value, Index>& levels, BarrierWork& work) {
-    const auto run = [&]<class Rank>(Rank) {
-      BarrierSweep<Rank, Value, Index, kWitnesses> sweep(grid, levels, problem.connectivity, work);
-      sweep.run(problem.seeds_of(unit));
-      grid.each([&](int64_t here, int64_t plain) {
-        write(unit * problem.grid.count() + plain, grid, sweep, here);
-      });
-    };
-    if (levels.count() <= std::numeric_limits<int16_t>::max()) {
-      run(int16_t{});
-    } else {
-      run(Index{});
-    }
+// body(unit, sweep) for every unit, with the narrowest type of index. distance(unit) is where a
+// sweep puts its distances.
+template <bool kWitnesses, class T, class Distance, class Body>
+void each_sweep(const BarrierProblem<T>& problem, const Parallel& parallel,
+                const Distance& distance, const Body& body) {
+  BarrierWork work(parallel);
+  const auto run = [&]<class Index>(Index) {
+    work.run(problem.units(), [&](int64_t begin, int64_t end) {
+      std::vector<Index> order;
+      for (int64_t unit = begin; unit < end; ++unit) {
+        const int64_t sample = unit / problem.sets;
+        const T* image = problem.image_of(sample);
+        const bool* mask = problem.mask_of(sample);
+        if (unit == begin || unit % problem.sets == 0) {
+          order = ascending_order<Index>(image, mask, problem.grid.count());
+        }
+        work.poll();
+        BarrierSweep<T, Index, kWitnesses> sweep(problem.grid, problem.connectivity, image, mask,
+                                                 distance(unit), work);
+        sweep.run(order, problem.seeds_of(unit));
+        body(unit, sweep);
+      }
+    });
   };
-  with_levels(problem, parallel, each);
+  if (problem.grid.count() <= std::numeric_limits<int32_t>::max()) {
+    run(int32_t{});
+  } else {
+    run(int64_t{});
+  }
 }
 
 inline int64_t inner_or_none(const WalledGrid& grid, int64_t voxel) {
@@ -94,24 +104,31 @@ void bottleneck(const BarrierProblem<T>& problem, const Parallel& parallel, cons
 template <class T>
 void minimum_barrier(const BarrierProblem<T>& problem, BarrierValue<T>* distance,
                      const Parallel& parallel) {
-  detail::sweep<false>(problem, parallel,
-                       [=](int64_t at, const WalledGrid&, const auto& sweep, int64_t voxel) {
-                         distance[at] = sweep.distance(voxel);
-                       });
+  const int64_t count = problem.grid.count();
+  detail::each_sweep<false>(
+      problem, parallel, [=](int64_t unit) { return distance + unit * count; },
+      [](int64_t, const auto&) {});
 }
 
 // pairs: [batch, 2, sets, D, H, W], row-major indices of the voxels where the best path attains its
 // maximum and its minimum; -1 where unreachable.
 template <class T>
 void barrier_witnesses(const BarrierProblem<T>& problem, int64_t* pairs, const Parallel& parallel) {
-  const int64_t per_sample = problem.sets * problem.grid.count();
-  detail::sweep<true>(problem, parallel,
-                      [=](int64_t at, const WalledGrid& grid, const auto& sweep, int64_t voxel) {
-                        const auto extremes = sweep.extremes(voxel);
-                        const int64_t highest = at + at / per_sample * per_sample;
-                        pairs[highest] = detail::inner_or_none(grid, extremes.highest);
-                        pairs[highest + per_sample] = detail::inner_or_none(grid, extremes.lowest);
-                      });
+  const int64_t count = problem.grid.count(), per_sample = problem.sets * count;
+  const auto first_of = [=](int64_t unit) {
+    return pairs + unit * count + unit / problem.sets * per_sample;
+  };
+  // Distances take the place of the pairs to come, which have room for two.
+  detail::each_sweep<true>(
+      problem, parallel,
+      [=](int64_t unit) { return reinterpret_cast<BarrierValue<T>*>(first_of(unit)); },
+      [=](int64_t unit, const auto& sweep) {
+        int64_t* highest = first_of(unit);
+        for (int64_t i = 0; i < count; ++i) {
+          highest[i] = sweep.extremes(i).highest;
+          highest[i + per_sample] = sweep.extremes(i).lowest;
+        }
+      });
 }
 
 template <class T>

@@ -1,5 +1,8 @@
 #include "binding/barrier.hpp"
 
+#include "binding/threads.hpp"
+#include "core/barrier_run.hpp"
+
 namespace medkern {
 namespace {
 
@@ -9,6 +12,13 @@ T* data(const Tensor& t) {
 }
 
 using Mask = std::optional<Tensor>;
+
+BarrierNorm parse_norm(const std::string& norm) {
+  if (norm == "l1") return BarrierNorm::l1;
+  if (norm == "l2") return BarrierNorm::l2;
+  STD_TORCH_CHECK(norm == "linf", "norm must be l1, l2 or linf, got ", norm);
+  return BarrierNorm::linf;
+}
 
 Tensor minimum_barrier_distance(const Tensor& image, const Tensor& seeds, const Mask& mask,
                                 int64_t connectivity) {

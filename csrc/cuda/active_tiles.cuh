@@ -15,8 +15,9 @@
 //   using Value              float or double; inf: not reached; NaN: a wall, or outside of the grid
 //   Value* values(item)         the field of an item, [D, H, W]; items are independent
 //   Value start(item, voxel)    what it starts from
-//   Value step(item, z, y, x)   of a move by one voxel along these axes
-//   Item item(item)             whose Value offer(value, from, to, step) is what a voxel with that
+//   bool stirs(item, voxel, start)   whether a voxel of that start may improve or be improved at
+//   once Value step(item, z, y, x)   of a move by one voxel along these axes Item item(item) whose
+//   Value offer(value, from, to, step) is what a voxel with that
 //                               value offers to its neighbour
 #pragma once
 
@@ -266,7 +267,7 @@ MEDKERN_DEVICE_INLINE void visit_queued_tiles(const Front& front, const TileGrid
   }
 }
 
-// Writes start(item, voxel) into every field, and queues the tiles that have a value to spread.
+// Writes start(item, voxel) into every field, and queues the tiles that have something to do.
 template <class Tile, class Front>
 MEDKERN_DEVICE_INLINE void start_tiles(const Front& front, const TileGrid& g,
                                        const TileQueue& queue, int64_t items) {
@@ -278,7 +279,7 @@ MEDKERN_DEVICE_INLINE void start_tiles(const Front& front, const TileGrid& g,
       if (!voxel.inside) continue;
       const auto value = front.start(place.item, voxel.index);
       front.values(place.item)[voxel.index] = value;
-      starts = starts || value < INFINITY;
+      starts = starts || front.stirs(place.item, voxel.index, value);
     }
     starts = __syncthreads_or(starts);
     if (threadIdx.x != 0) continue;

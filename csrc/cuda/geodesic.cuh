@@ -133,6 +133,7 @@ struct GeodesicFront {
     const T cost = static_cast<const T*>(p.starts)[item * voxels() + voxel];
     return cost <= static_cast<T>(p.limit) ? cost : static_cast<T>(INFINITY);
   }
+  MEDKERN_DEVICE_INLINE bool stirs(int64_t, int64_t, T start) const { return start < INFINITY; }
 };
 
 template <class Tile, class T>

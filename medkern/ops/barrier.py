@@ -373,7 +373,6 @@ _minimum_barrier_distance: Op = register(
         jvp=_barrier_jvp,
         autocast="float32",
         dtypes=DTYPES,
-        cuda=False,
     )
 )
 _barrier_witnesses: Op = register(
@@ -385,6 +384,7 @@ _barrier_witnesses: Op = register(
         samples=_samples,
         dtypes=_WITNESSED,
         cuda=False,
+        host=True,
     )
 )
 _max_distance_along_path: Op = register(
@@ -399,7 +399,6 @@ _max_distance_along_path: Op = register(
         jvp=_bottleneck_jvp,
         autocast="float32",
         dtypes=DTYPES,
-        cuda=False,
     )
 )
 _bottleneck_witness: Op = register(
@@ -411,6 +410,7 @@ _bottleneck_witness: Op = register(
         samples=_samples,
         dtypes=_WITNESSED,
         cuda=False,
+        host=True,
     )
 )
 _barrier_raster: Op = register(
@@ -423,6 +423,7 @@ _barrier_raster: Op = register(
         autocast="float32",
         dtypes=DTYPES,
         cuda=False,
+        host=True,
     )
 )
 _barrier_vectorial: Op = register(
@@ -435,5 +436,6 @@ _barrier_vectorial: Op = register(
         autocast="float32",
         dtypes=DTYPES,
         cuda=False,
+        host=True,
     )
 )

@@ -1,4 +1,5 @@
-// The minimum barrier distance on the emulated GPU against paths that no other beats in both ends.
+// The minimum barrier and bottleneck distances on the emulated GPU against paths that no other
+// beats in both ends.
 #include <algorithm>
 #include <queue>
 #include <tuple>
@@ -25,7 +26,7 @@ template <class T>
 struct Example {
   Case c;
   int64_t count = c.grid.count();
-  std::vector<T> image, levels, expected;
+  std::vector<T> image, levels, expected, bottleneck;
   std::vector<uint8_t> seeds, mask;
 
   explicit Example(const Case& shape) : c(shape) {
@@ -45,6 +46,7 @@ struct Example {
   Example(const Case& shape, std::vector<T> intensities, int64_t seed)
       : c(shape), image(std::move(intensities)), levels(image), seeds(count, 0), mask(count, 1) {
     seeds[seed] = 1;
+    std::sort(levels.begin(), levels.end());
     solve();
   }
 
@@ -56,13 +58,15 @@ struct Example {
   void propagate(int64_t unit) {
     const int64_t sample = unit / c.sets, plane = c.grid.size[1] * c.grid.size[2];
     const auto inside = [&](int64_t i) { return !c.mask || mask[sample * count + i]; };
-    std::vector<T> best(count, static_cast<T>(INFINITY)), minimum(count, -static_cast<T>(INFINITY));
+    const T inf = static_cast<T>(INFINITY);
+    std::vector<T> best(count, inf), highest(count, inf), minimum(count, -inf);
     using Path = std::tuple<T, T, int64_t>;  // maximum, minimum negated, voxel
     std::priority_queue<Path, std::vector<Path>, std::greater<Path>> queue;
     const auto offer = [&](int64_t voxel, T high, T low) {
       if (low <= minimum[voxel]) return;
       minimum[voxel] = low;
       best[voxel] = std::min(best[voxel], high - low);
+      highest[voxel] = std::min(highest[voxel], high);
       queue.push({high, -low, voxel});
     };
     std::vector<std::pair<T, int64_t>> first;
@@ -94,34 +98,52 @@ struct Example {
       }
     }
     expected.insert(expected.end(), best.begin(), best.end());
+    bottleneck.insert(bottleneck.end(), highest.begin(), highest.end());
   }
 };
 
 template <class T>
-std::vector<T> run(const Example<T>& e) {
+BarrierArrays<T> arrays(const Example<T>& e, std::vector<T>& distance) {
   const Case& c = e.c;
+  return {e.image.data(),
+          reinterpret_cast<const bool*>(e.seeds.data()),
+          c.mask ? reinterpret_cast<const bool*>(e.mask.data()) : nullptr,
+          distance.data(),
+          c.batch,
+          c.sets,
+          c.grid,
+          c.connectivity};
+}
+
+std::vector<double> workspace_of(int64_t bytes) { return std::vector<double>(bytes / 8 + 1, NAN); }
+
+template <class T>
+std::vector<T> run(const Example<T>& e) {
   std::vector<T> distance(e.seeds.size(), -1);
-  const BarrierArrays<T> arrays{e.image.data(),
-                                reinterpret_cast<const bool*>(e.seeds.data()),
-                                c.mask ? reinterpret_cast<const bool*>(e.mask.data()) : nullptr,
-                                e.levels.data(),
-                                distance.data(),
-                                c.batch,
-                                c.sets,
-                                static_cast<int64_t>(e.levels.size()),
-                                c.grid,
-                                c.connectivity,
-                                c.at_once};
-  std::vector<double> workspace(barrier_workspace_bytes(arrays) / 8 + 1, NAN);
-  check(launch_barrier(arrays, workspace.data(), nullptr));
+  const BarrierLevels<T> levels{e.levels.data(), static_cast<int64_t>(e.levels.size()),
+                                e.c.at_once};
+  const auto a = arrays(e, distance);
+  auto workspace = workspace_of(barrier_workspace_bytes(a, levels));
+  check(launch_barrier(a, levels, workspace.data(), nullptr));
+  return distance;
+}
+
+template <class T>
+std::vector<T> run_bottleneck(const Example<T>& e) {
+  std::vector<T> distance(e.seeds.size(), -1);
+  const auto a = arrays(e, distance);
+  auto workspace = workspace_of(bottleneck_workspace_bytes(a));
+  check(launch_bottleneck(a, workspace.data(), nullptr));
   return distance;
 }
 
 template <class T>
 void test_example(const Example<T>& e) {
-  check(run(e) == e.expected, std::to_string(e.c.grid.size[0]) + " x " +
-                                  std::to_string(e.c.grid.size[1]) + " x " +
-                                  std::to_string(e.c.grid.size[2]));
+  const Grid& g = e.c.grid;
+  const std::string name = std::to_string(g.size[0]) + " x " + std::to_string(g.size[1]) + " x " +
+                           std::to_string(g.size[2]);
+  check(run(e) == e.expected, "barrier " + name);
+  check(run_bottleneck(e) == e.bottleneck, "bottleneck " + name);
 }
 
 // Where the best path to a voxel begins with one that is not the best to the voxel before.
