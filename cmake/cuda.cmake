@@ -70,7 +70,7 @@ target_compile_options(device PRIVATE
   "-Xptxas=--warn-on-spills,--warning-as-error")
 
 # The fixpoints of distances are unique only in a fixed arithmetic: no contraction, as on the CPU.
-foreach(family IN ITEMS barrier euclidean geodesic)
+foreach(family IN ITEMS barrier euclidean geodesic geodesic_tree)
   set_source_files_properties(csrc/cuda/${family}.cu PROPERTIES
     COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>")
 endforeach()

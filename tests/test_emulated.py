@@ -21,7 +21,7 @@ from medkern._registry import Op, Sample
 EMULATED = os.environ.get("MEDKERN_EMULATED_LIBRARY") or _library.find("_emulated")
 pytestmark = pytest.mark.skipif(EMULATED is None, reason="built without MEDKERN_EMULATED")
 WIDTHS = (1, 31, 33, 257, 1000)
-SUMMED = {"boundary_loss", "_boundary_loss_backward"}
+SUMMED = {"boundary_loss", "_boundary_loss_backward", "_tree_paths"}
 OPS = {name: op for name, op in ALL_OPS.items() if op.spec.cuda}
 
 
@@ -133,16 +133,64 @@ def test_thread_order_does_not_matter(order, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("metric", ["l1", "l2", "fastgeodis", "geodistk", "geos", "mcp", "node"])
 def test_geodesic_sizes(dtype, metric):
-    """Equal to the CPU's bits, whatever order the tiles are visited in."""
+    """Equal to the CPU's bits, whatever order the tiles are visited in; so are the predecessors,
+    and the gradient that flows along them."""
     for space in ((35, 300), (2, 1000), (257,), (9, 10, 17)):
-        image = torch.rand(2, 1, *space, dtype=dtype) * 50
+        channels = 1 if metric in ("mcp", "node") else 2
+        image = torch.rand(2, channels, *space, dtype=dtype) * 50
         starts = torch.full((2, 2, *space), torch.inf, dtype=dtype)
         starts[:, 0].flatten(1)[:, 0] = 0
         starts[:, 1].flatten(1)[:, ::50] = torch.rand(1, dtype=dtype) * 20
         mask = torch.rand(2, 1, *space) < 0.9
         spacing = torch.rand(2, len(space), dtype=torch.float64) + 0.5
-        args = (image, starts, mask, spacing, 0.6, metric, "l1", len(space), 500.0, "auto", 1)
-        assert_equals_cpu_kernel("geodesic_distance", Sample("", args))
+        problem = (image, starts, mask, spacing, 0.6, metric, "l1", len(space))
+        assert_equals_cpu_kernel("geodesic_distance", Sample("", (*problem, 500.0, "auto", 1)))
+        distance = OPS["geodesic_distance"](*problem, torch.inf, "auto", 1)
+        assert_equals_cpu_kernel("_geodesic_parents", Sample("", (distance, *problem)))
+        flow, parents = follow_trees(distance, *problem)
+        for norm in ("l1", "l2", "linf"):
+            edge = (image, spacing, 0.6, metric, norm)
+            assert_equals_cpu_kernel("_geodesic_pull", Sample("", (flow, parents, *edge)))
+
+
+def follow_trees(distance, *problem):
+    """Checks the ops on the trees of a problem; returns sums over subtrees, and the parents."""
+    parents = OPS["_geodesic_parents"](distance, *problem)
+    values = torch.rand_like(distance)  # of one sign: paths are added in another order
+    for name, args in (
+        ("_tree_subtrees", (values, parents)),
+        ("_tree_paths", (values, parents)),
+        ("_tree_roots", (parents,)),
+    ):
+        assert_equals_cpu_kernel(name, Sample("", args))
+    return OPS["_tree_subtrees"](values, parents), parents
+
+
+@pytest.mark.parametrize("order", ["0", "1", "7"])
+@pytest.mark.parametrize("width", [1, 31, 33, 257, 1000])
+def test_trees_on_plateaus(width, order, monkeypatch):
+    """Where steps cost nothing predecessors are a breadth-first search: round by round."""
+    monkeypatch.setenv("MEDKERN_EMULATION_ORDER", order)
+    space = (3, width)
+    image = torch.randint(0, 2, (1, 1, *space)).float()
+    starts = torch.full((1, 2, *space), torch.inf)
+    starts[0, 0, 1, 0] = 0
+    starts[0, 1].flatten()[:: max(width // 2, 1)] = 0
+    spacing = torch.ones(1, 2, dtype=torch.float64)
+    problem = (image, starts, None, spacing, 0.0, "l1", "l1", 2)
+    distance = OPS["geodesic_distance"](*problem, torch.inf, "auto", 1)
+    assert_equals_cpu_kernel("_geodesic_parents", Sample("", (distance, *problem)))
+    follow_trees(distance, *problem)
+
+
+def test_predecessors_of_an_inexact_map_are_refused():
+    image, starts = torch.rand(1, 1, 5, 40), torch.full((1, 1, 5, 40), torch.inf)
+    starts[..., 0] = 0
+    problem = (image, starts, None, torch.ones(1, 2, dtype=torch.float64), 0.5, "l1", "l1", 2)
+    distance = 0.9 * OPS["geodesic_distance"](*problem, torch.inf, "auto", 1)
+    for ops in (OPS, emulated()):
+        with pytest.raises((RuntimeError, ValueError), match="distance must be exact"):
+            ops["_geodesic_parents"](distance, *problem)
 
 
 BARRIER_DTYPES = OPS["minimum_barrier_distance"].spec.dtypes
@@ -187,3 +235,19 @@ def test_boundary_sizes(dtype):
         grad = torch.rand(2, 3, dtype=OPS["boundary_loss"](*loss[1]).dtype)
         for name, args in (loss, ("_boundary_loss_backward", (logits, grad, maps, labels))):
             assert_equals_cpu_kernel(name, Sample("", args))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_a_label_that_names_no_class_is_nan(dtype):
+    """In its own sample; the CPU, which need not wait for anything, raises."""
+    logits, maps = torch.randn(3, 4, 9, 300), torch.randn(3, 4, 9, 300)
+    labels = torch.full((3, 9, 300), 255 if dtype == torch.uint8 else -1, dtype=dtype)
+    labels[:, 0, :5] = 3
+    labels[1, 5, 280] = 4
+    with pytest.raises(RuntimeError, match="points must be below 4"):
+        OPS["boundary_loss"](logits, maps, labels)
+    terms = emulated()["boundary_loss"](logits, maps, labels)
+    assert terms.isnan().tolist() == [[False] * 3, [False, True, False], [False] * 3]
+    grad = emulated()["_boundary_loss_backward"](logits, torch.ones(3, 3), maps, labels)
+    where = grad.isnan().any(1).nonzero().tolist()
+    assert where == [[1, 5, 280]]

@@ -13,6 +13,7 @@ from scipy.sparse import csgraph
 
 import medkern as mk
 from medkern.reference import geodesic as reference
+from medkern.rules import geodesic as rules
 from medkern.rules.geodesic import METRICS, SCALAR_METRICS
 
 INF = math.inf
@@ -513,6 +514,41 @@ def test_gradients_of_image_and_starts(metric):
         assert torch.autograd.grad(f(image, soft).sum(), soft)[0].sum() == inside.sum()
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("space", [(90, 500), (24, 30, 60), (2, 1, 50), (3, 2, 40)], ids=str)
+def test_gradient_has_the_same_bits_for_any_number_of_threads(space, metric):
+    """Slabs that meet in the middle of a tree; and the reference."""
+    channels = 1 if metric in SCALAR_METRICS else 2
+    image = images(2, channels, *space).abs()
+    seeds = torch.stack([points(space, 7), points(space, 30, 60)])
+    starts = torch.where(seeds, 0.0, INF).double().expand(2, 2, *space).contiguous()
+    spacing = torch.tensor([1.0, 0.8, 2.5][: len(space)]).double().expand(2, -1).contiguous()
+    for norm in ("l1", "l2", "linf"):
+        problem = (image, starts, None, spacing, 0.4, metric, norm, len(space))
+        distance = torch.ops.medkern.geodesic_distance(*problem, INF, "auto", 1)
+        parents = torch.ops.medkern._geodesic_parents(distance, *problem)
+        flow = torch.ops.medkern._tree_subtrees(images(*distance.shape, seed=2), parents)
+        args = (flow, parents, image, spacing, 0.4, metric, norm)
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)
+            alone = torch.ops.medkern._geodesic_pull(*args)
+            torch.set_num_threads(3)
+            assert torch.equal(torch.ops.medkern._geodesic_pull(*args), alone)
+        finally:
+            torch.set_num_threads(before)
+        torch.testing.assert_close(alone, reference.geodesic_pull(*args), rtol=1e-11, atol=1e-9)
+
+
+def test_gradient_needs_neighbours():
+    flow, image = torch.ones(1, 1, 4, 5), torch.zeros(1, 1, 4, 5)
+    parents = torch.zeros(1, 1, 4, 5, dtype=torch.int64)
+    with pytest.raises(ValueError, match="parents must be neighbours of their voxels"):
+        torch.ops.medkern._geodesic_pull(
+            flow, parents, image, torch.ones(1, 2).double(), 0.5, "l1", "l1"
+        )
+
+
 def test_gradient_of_a_start_cost_is_the_size_of_its_region():
     starts = torch.full((6, 7), INF, dtype=torch.float64)
     starts[0, 0], starts[5, 6], starts[0, 1] = 0.0, 0.1, 1e3  # the last one reaches nothing
@@ -640,6 +676,13 @@ def test_errors(changes, error, text):
     with pytest.raises(error, match=re.escape(text)) as caught:
         mk.geodesic_distance(**options)
     assert str(caught.value).startswith("medkern.geodesic_distance: ")
+
+
+def test_raster_is_refused_on_a_gpu():
+    with pytest.raises(ValueError, match=r"^medkern\.f: method must be exact on a GPU, got 'ras"):
+        rules.check_device("f", "raster", "cuda")
+    rules.check_device("f", "raster", "cpu")
+    rules.check_device("f", "auto", "cuda")
 
 
 def test_a_mask_excuses_nan_and_negative_costs():

@@ -1,8 +1,9 @@
 // The geodesic ops on tensors, for any device: checks and layouts. A Backend runs the kernels:
 //   template <class T> static void solve(const GeodesicProblem&);
 //   template <class T> static void parents(const GeodesicProblem&);
+//   template <class T> static void pull(const PullProblem&);
 //   template <class T> static void tree(TreeOp, const void* values, const int64_t* parents,
-//                                       void* out, int64_t samples, int64_t voxels);
+//                                       const Tensor& out, int64_t samples, int64_t voxels);
 #pragma once
 
 #include <string>
@@ -10,7 +11,9 @@
 #include <vector>
 
 #include "core/geodesic.hpp"
+#include "core/geodesic_pull.hpp"
 #include "core/geodesic_tree.hpp"
+#include "euclidean.hpp"
 #include "tensor.hpp"
 
 namespace medkern {
@@ -106,6 +109,52 @@ class GeodesicInput {
   int ndim_;
 };
 
+// What a gradient is pulled through, checked; spacing is the rows' on the host.
+class PullInput {
+ public:
+  PullInput(const Tensor& flow, const Tensor& parents, const Tensor& image, const Tensor& spacing,
+            double lam, const std::string& metric, const std::string& channel_norm)
+      : flow_(torch::stable::contiguous(flow)),
+        parents_(torch::stable::contiguous(parents)),
+        image_(torch::stable::contiguous(image)) {
+    const int64_t ndim = image.dim() - 2;
+    STD_TORCH_CHECK(ndim >= 1 && ndim <= 3, "image must be [B, C, *space] of 1 to 3 axes, got ",
+                    image.dim(), " axes");
+    STD_TORCH_CHECK(flow.scalar_type() == image.scalar_type() &&
+                        (float64() || image.scalar_type() == ScalarType::Float),
+                    "flow and image must both be float32 or float64");
+    STD_TORCH_CHECK(parents.scalar_type() == ScalarType::Long, "parents must be int64");
+    STD_TORCH_CHECK(flow.dim() == image.dim() && parents.dim() == image.dim(),
+                    "flow and parents must have the axes of image");
+    for (int64_t i = 0; i < image.dim(); ++i) {
+      STD_TORCH_CHECK(parents.size(i) == flow.size(i) && (i == 1 || flow.size(i) == image.size(i)),
+                      "flow, parents and image must fit along axis ", i);
+    }
+    rows_ = spacing_rows(spacing, image.size(0), ndim);
+    problem.batch = image.size(0);
+    problem.channels = image.size(1);
+    problem.classes = flow.size(1);
+    for (int64_t i = 0; i < ndim; ++i) problem.grid.size[3 - ndim + i] = image.size(2 + i);
+    problem.metric = parse_geodesic_metric(metric);
+    problem.norm = parse_channel_norm(channel_norm);
+    problem.lam = lam;
+    STD_TORCH_CHECK(problem.channels == 1 || uses_channels(problem.metric),
+                    "metric mcp and node need one channel");
+    problem.flow = flow_.data_ptr();
+    problem.parents = static_cast<const int64_t*>(parents_.data_ptr());
+    problem.image = image_.data_ptr();
+    problem.spacing = rows_.data();
+  }
+
+  PullProblem problem;
+
+  bool float64() const { return image_.scalar_type() == ScalarType::Double; }
+
+ private:
+  Tensor flow_, parents_, image_;
+  std::vector<double> rows_;
+};
+
 template <class Backend>
 struct GeodesicOps {
   using Input = GeodesicInput;
@@ -151,6 +200,21 @@ struct GeodesicOps {
       Backend::template parents<float>(input.problem);
     }
     return parents;
+  }
+
+  static Tensor pull(const Tensor& flow, const Tensor& parents, const Tensor& image,
+                     const Tensor& spacing, double lam, const std::string& metric,
+                     const std::string& channel_norm) {
+    PullInput input(flow, parents, image, spacing, lam, metric, channel_norm);
+    const Tensor grad = Input::allocate(image, Input::shape_of(image), image.scalar_type());
+    input.problem.grad = grad.data_ptr();
+    if (grad.numel() == 0) return grad;
+    if (input.float64()) {
+      Backend::template pull<double>(input.problem);
+    } else {
+      Backend::template pull<float>(input.problem);
+    }
+    return grad;
   }
 
   static Tensor tree_paths(const Tensor& values, const Tensor& parents) {
@@ -213,8 +277,8 @@ struct GeodesicOps {
   static void run_tree(TreeOp op, const void* values, const Tensor& parents, const Tensor& out) {
     const int64_t samples = parents.size(0) * parents.size(1);
     if (out.numel() == 0) return;
-    Backend::template tree<T>(op, values, static_cast<const int64_t*>(parents.data_ptr()),
-                              out.data_ptr(), samples, out.numel() / samples);
+    Backend::template tree<T>(op, values, static_cast<const int64_t*>(parents.data_ptr()), out,
+                              samples, out.numel() / samples);
   }
 };
 
@@ -223,6 +287,7 @@ struct GeodesicOps {
   m.impl("geodesic_distance", TORCH_BOX(&GeodesicOps<Backend>::distance));   \
   m.impl("_geodesic_info", TORCH_BOX(&GeodesicOps<Backend>::info));          \
   m.impl("_geodesic_parents", TORCH_BOX(&GeodesicOps<Backend>::parents));    \
+  m.impl("_geodesic_pull", TORCH_BOX(&GeodesicOps<Backend>::pull));          \
   m.impl("_tree_paths", TORCH_BOX(&GeodesicOps<Backend>::tree_paths));       \
   m.impl("_tree_subtrees", TORCH_BOX(&GeodesicOps<Backend>::tree_subtrees)); \
   m.impl("_tree_roots", TORCH_BOX(&GeodesicOps<Backend>::tree_roots))

@@ -30,12 +30,11 @@
 #include <vector>
 
 #include "common/parallel.hpp"
+#include "geodesic_metric.hpp"
 #include "grid.hpp"
 
 namespace medkern {
 
-enum class GeodesicMetric { l1, l2, fastgeodis, geodistk, geos, mcp, node };
-enum class ChannelNorm { l1, l2, linf };
 // The exact methods, and `raster`, which stops after a fixed number of sweeps. The values of the
 // last four, less one, are the method codes of the info.
 enum class GeodesicMethod { automatic, bucket, tiles, sweeps, raster };

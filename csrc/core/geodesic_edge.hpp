@@ -22,13 +22,9 @@ struct Edge {
 
   T intensity, rest;
 
-  explicit Edge(const GeodesicProblem& p) {
-    const bool reversed =
-        p.metric == GeodesicMetric::fastgeodis || p.metric == GeodesicMetric::geodistk;
-    const bool geos = p.metric == GeodesicMetric::geos;
-    intensity = static_cast<T>(geos ? p.lam * p.lam : reversed ? p.lam : 1 - p.lam);
-    rest = static_cast<T>(1 - p.lam);
-  }
+  explicit Edge(const GeodesicProblem& p)
+      : intensity(static_cast<T>(geodesic_intensity(p.metric, p.lam))),
+        rest(static_cast<T>(1 - p.lam)) {}
 
   bool ignores_image() const {
     return Form != EdgeForm::mean && Form != EdgeForm::target && intensity == 0;
@@ -75,22 +71,7 @@ template <class T>
 T step_of(GeodesicMetric metric, double lam, double length) {
   constexpr double inf = std::numeric_limits<double>::infinity();
   if (length == inf) return static_cast<T>(inf);
-  switch (metric) {
-    case GeodesicMetric::l1:
-      return static_cast<T>(lam * length);
-    case GeodesicMetric::l2:
-      return static_cast<T>(lam * length * length);
-    case GeodesicMetric::fastgeodis:
-      return static_cast<T>((1 - lam) * length);
-    case GeodesicMetric::geos:
-      return static_cast<T>(length * length);
-    case GeodesicMetric::mcp:
-      return static_cast<T>(length / 2);
-    case GeodesicMetric::node:
-      return 0;
-    default:
-      return static_cast<T>(length);
-  }
+  return static_cast<T>(geodesic_step(metric, lam, length));
 }
 
 // Op::run<Edge>(p, args...) with the Edge of a problem, so that inner loops have no branches.

@@ -19,21 +19,26 @@ class ParentFinder {
         parents_(p.parents + index * voxels_),
         near_(p.neighbours + index / p.classes * p.neighbour_count),
         count_(p.neighbour_count) {
-    for (int i = 0; i < count_; ++i) step_[i] = step_of<T>(p.metric, p.lam, near_[i].length);
+    for (int i = 0; i < count_; ++i) {
+      step_[i] = step_of<T>(p.metric, p.lam, near_[i].length);
+      offset_[i] = near_[i].offset;
+    }
+    offset_[count_] = 0;
   }
 
   // Rows, independently of each other; then what they left open. False: no exact map.
   bool run(const Workers& workers) {
     const Grid& grid = item_.grid;
-    workers.each(grid.size[0] * grid.size[1], [&](int64_t row) {
-      const int64_t z = row / grid.size[1], y = row % grid.size[1];
-      for (int64_t x = 0; x < grid.size[2]; ++x) parents_[grid.index(z, y, x)] = nearer(z, y, x);
-    });
+    workers.each(grid.size[0] * grid.size[1],
+                 [&](int64_t row) { nearer_row(row / grid.size[1], row % grid.size[1]); });
     return workers.stop().status() != GeodesicStatus::done || settle_equals();
   }
 
  private:
   static constexpr int64_t kUnreachable = -1, kOpen = -2, kNext = -3;
+  static constexpr int lanes = kLanes<T>;
+  using V = Vec<T>;
+  using Codes = Vec<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
 
   bool walled(int64_t p) const { return item_.mask && !item_.mask[p]; }
 
@@ -75,6 +80,56 @@ class ParentFinder {
       return true;
     });
     return parent;
+  }
+
+  // `nearer` of a whole row. Inside it, where x - 1 and x + 1 exist, a vector of voxels at a time.
+  void nearer_row(int64_t z, int64_t y) const {
+    const int64_t width = item_.grid.size[2], first = item_.grid.index(z, y, 0);
+    int order[26], n = 0;  // of the neighbours in rows that exist, the last one first
+    for (int i = count_; i-- > 0;) {
+      const int64_t at_z = z + near_[i].step[0], at_y = y + near_[i].step[1];
+      if (at_z >= 0 && at_z < item_.grid.size[0] && at_y >= 0 && at_y < item_.grid.size[1]) {
+        order[n++] = i;
+      }
+    }
+    const auto vector_at = [&](int64_t x) {
+      const int64_t p = first + x;
+      const Codes found = nearer_code(p, order, n);
+      for (int lane = 0; lane < lanes; ++lane) {
+        const int64_t parent = parent_of(p + lane, static_cast<int>(found[lane]));
+        const bool meets_wall = item_.mask && (walled(p + lane) || (parent >= 0 && walled(parent)));
+        parents_[p + lane] = meets_wall ? nearer(z, y, x + lane) : parent;
+      }
+    };
+    const int64_t last = width - 1 - lanes;  // where the last vector starts
+    for (int64_t x = 1; x < last; x += lanes) vector_at(x);
+    if (last > 0) vector_at(last);
+    for (int64_t x = 0; x < width; ++x) {
+      if (x == 0 || x == width - 1 || last <= 0) parents_[first + x] = nearer(z, y, x);
+    }
+  }
+
+  // Of `lanes` voxels from p on, the first neighbour that is nearer and tight, or count_.
+  MEDKERN_INLINE Codes nearer_code(int64_t p, const int* order, int n) const {
+    const V d = load<T>(item_.distance + p);
+    Codes found = Codes{} + count_;
+    for (int j = 0; j < n; ++j) {
+      const int64_t q = p + near_[order[j]].offset;
+      const V at_q = load<T>(item_.distance + q);
+      const V w = edge_([&](int64_t c) { return load<T>(item_.image + c * voxels_ + q); },
+                        [&](int64_t c) { return load<T>(item_.image + c * voxels_ + p); },
+                        item_.channels, V{} + step_[order[j]]);
+      const auto takes = (at_q < d) & (w + at_q == d);
+      found = takes ? Codes{} + order[j] : found;
+    }
+    return found;
+  }
+
+  MEDKERN_INLINE int64_t parent_of(int64_t p, int code) const {
+    const T d = item_.distance[p];
+    const int64_t tight = p + offset_[code], parent = code == count_ ? kOpen : tight;
+    if (!(d < std::numeric_limits<T>::infinity())) return kUnreachable;
+    return d == item_.starts[p] ? p : parent;
   }
 
   template <class Take>
@@ -138,6 +193,7 @@ class ParentFinder {
   const Neighbour* const near_;
   const int count_;
   T step_[26];
+  int64_t offset_[27];  // the last one, of none, is there to be read
 };
 
 }  // namespace medkern::MEDKERN_ISA

@@ -1,12 +1,14 @@
 // Sums and roots on a forest of shortest paths, given by every voxel's parent.
 //
-// parents[p] is the voxel before p, p itself for a root, -1 for a voxel in no tree. Every operation
-// is one pass over the voxels in an order where children come before their parents, or its reverse;
-// that order depends on the parents only, and so do the roundings.
+// parents[p] is the voxel before p, p itself for a root, -1 for a voxel in no tree. Sums have one
+// order, whoever computes them: along a path from its root, over children by ascending index.
+// Work: one pass over the voxels, and two words per voxel.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -15,82 +17,108 @@
 
 namespace medkern {
 
+// Index: a signed integer for which voxels + 1 is a value.
+template <class Index>
 class Tree {
  public:
-  // Throws std::invalid_argument where the parents are no forest.
-  Tree(const int64_t* parents, int64_t voxels) : parents_(parents), voxels_(voxels) {
-    std::vector<int32_t> children = count_children();
-    int64_t members = 0;
-    for (int64_t p = 0; p < voxels; ++p) {
-      if (parents[p] < 0) continue;
-      ++members;
-      if (children[static_cast<size_t>(p)] == 0) order_.push_back(p);
+  // Throws std::invalid_argument where parents are no voxels, or have none.
+  Tree(const int64_t* parents, int64_t voxels)
+      : parents_(parents), voxels_(voxels), family_(static_cast<size_t>(voxels)) {
+    for (int64_t p = voxels; p-- > 0;) {
+      const int64_t parent = parents[p];
+      if (parent < -1 || parent >= voxels) refuse("must be voxels of the sample, or -1");
+      if (parent < 0) continue;
+      ++members_;
+      if (parent == p) continue;
+      if (parents[parent] < 0) refuse("must themselves have parents");
+      family_[p].sibling = family_[parent].child;
+      family_[parent].child = static_cast<Index>(p + 1);
     }
-    for (size_t i = 0; i < order_.size(); ++i) {
-      const int64_t p = order_[i], parent = parents[p];
-      if (parent != p && --children[static_cast<size_t>(parent)] == 0) order_.push_back(parent);
-    }
-    if (static_cast<int64_t>(order_.size()) != members) refuse("must not have cycles");
   }
 
   // out(p): the sum of the values on the path from the root to p, both included; 0 in no tree.
   template <class T>
   void paths(const T* values, T* out) const {
-    clear(out, T{0});
-    for (size_t i = order_.size(); i-- > 0;) {
-      const int64_t p = order_[i];
-      out[p] = is_root(p) ? values[p] : out[parents_[p]] + values[p];
-    }
+    std::fill(out, out + voxels_, T{0});
+    walk([&](int64_t p,
+             int64_t parent) { out[p] = p == parent ? values[p] : out[parent] + values[p]; },
+         [](int64_t, int64_t) {});
   }
 
   // Its adjoint; out(p): the sum of the values of p and of all voxels whose path meets p.
   template <class T>
   void subtrees(const T* values, T* out) const {
-    clear(out, T{0});
-    for (const int64_t p : order_) out[p] = values[p];
-    for (const int64_t p : order_) {
-      if (!is_root(p)) out[parents_[p]] += out[p];
-    }
+    for (int64_t p = 0; p < voxels_; ++p) out[p] = parents_[p] < 0 ? T{0} : values[p];
+    walk([](int64_t, int64_t) {}, [&](int64_t p, int64_t parent) { out[parent] += out[p]; });
   }
 
   void roots(int64_t* out) const {
-    clear(out, int64_t{-1});
-    for (size_t i = order_.size(); i-- > 0;) {
-      const int64_t p = order_[i];
-      out[p] = is_root(p) ? p : out[parents_[p]];
-    }
+    std::fill(out, out + voxels_, int64_t{-1});
+    walk([&](int64_t p, int64_t parent) { out[p] = p == parent ? p : out[parent]; },
+         [](int64_t, int64_t) {});
   }
 
  private:
+  // One more than the first child and than the next sibling; 0: none.
+  struct Family {
+    Index child = 0, sibling = 0;
+  };
+
   [[noreturn]] static void refuse(const char* rule) {
     throw std::invalid_argument(std::string("parents ") + rule);
   }
 
-  bool is_root(int64_t p) const { return parents_[p] == p; }
-
-  template <class T>
-  void clear(T* out, T value) const {
-    for (int64_t p = 0; p < voxels_; ++p) out[p] = value;
-  }
-
-  std::vector<int32_t> count_children() const {
-    std::vector<int32_t> children(static_cast<size_t>(voxels_));
-    for (int64_t p = 0; p < voxels_; ++p) {
-      const int64_t parent = parents_[p];
-      if (parent < -1 || parent >= voxels_) refuse("must be voxels of the sample, or -1");
-      if (parent < 0 || parent == p) continue;
-      if (parents_[parent] < 0) refuse("must themselves have parents");
-      ++children[static_cast<size_t>(parent)];
+  // Depth first: enter(p, parent) before p's children, leave(p, parent) after them; a root, its own
+  // parent, is only entered. Throws where some voxels hang on no root.
+  template <class Enter, class Leave>
+  void walk(const Enter& enter, const Leave& leave) const {
+    int64_t met = 0;
+    for (int64_t root = 0; root < voxels_; ++root) {
+      if (parents_[root] != root) continue;
+      enter(root, root);
+      ++met;
+      int64_t parent = root;
+      Index next = family_[root].child;
+      for (;;) {
+        if (next != 0) {
+          const int64_t p = int64_t{next} - 1;
+          enter(p, parent);
+          ++met;
+          next = family_[p].child;
+          if (next != 0) {
+            parent = p;
+          } else {
+            leave(p, parent);
+            next = family_[p].sibling;
+          }
+        } else if (parent == root) {
+          break;
+        } else {
+          const int64_t p = parent;
+          parent = parents_[p];
+          leave(p, parent);
+          next = family_[p].sibling;
+        }
+      }
     }
-    return children;
+    if (met != members_) refuse("must not have cycles");
   }
 
   const int64_t* const parents_;
   const int64_t voxels_;
-  std::vector<int64_t> order_;  // of the members: children first
+  int64_t members_ = 0;
+  std::vector<Family> family_;
 };
 
 enum class TreeOp { paths, subtrees, roots };
+
+template <class Index, class T>
+void run_tree(TreeOp op, const T* values, const int64_t* parents, void* out, int64_t voxels) {
+  const Tree<Index> tree(parents, voxels);
+  if (op == TreeOp::paths) tree.paths(values, static_cast<T*>(out));
+  if (op == TreeOp::subtrees) tree.subtrees(values, static_cast<T*>(out));
+  if (op == TreeOp::roots) tree.roots(static_cast<int64_t*>(out));
+}
 
 // op on every sample: values [samples, voxels] (not for the roots), parents alike; out T, or int64
 // for the roots.
@@ -98,12 +126,14 @@ template <class T>
 void run_trees(TreeOp op, const T* values, const int64_t* parents, void* out, int64_t samples,
                int64_t voxels, const Parallel& parallel) {
   std::vector<std::exception_ptr> errors(static_cast<size_t>(samples));
+  const int64_t bytes = op == TreeOp::roots ? sizeof(int64_t) : sizeof(T);
+  const bool narrow = voxels < std::numeric_limits<int32_t>::max();
   const auto one = [&](int64_t sample) {
     const int64_t at = sample * voxels;
-    const Tree tree(parents + at, voxels);
-    if (op == TreeOp::paths) tree.paths(values + at, static_cast<T*>(out) + at);
-    if (op == TreeOp::subtrees) tree.subtrees(values + at, static_cast<T*>(out) + at);
-    if (op == TreeOp::roots) tree.roots(static_cast<int64_t*>(out) + at);
+    const T* mine = values == nullptr ? nullptr : values + at;
+    void* to = static_cast<char*>(out) + at * bytes;
+    narrow ? run_tree<int32_t>(op, mine, parents + at, to, voxels)
+           : run_tree<int64_t>(op, mine, parents + at, to, voxels);
   };
   parallel.run(samples, 1, [&](int64_t begin, int64_t end) {
     for (int64_t sample = begin; sample < end; ++sample) {

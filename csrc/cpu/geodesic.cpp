@@ -17,9 +17,15 @@ struct Cpu {
   }
 
   template <class T>
-  static void tree(TreeOp op, const void* values, const int64_t* parents, void* out,
+  static void pull(const PullProblem& p) {
+    geodesic_pull<T>(p, TorchThreads());
+  }
+
+  template <class T>
+  static void tree(TreeOp op, const void* values, const int64_t* parents, const Tensor& out,
                    int64_t samples, int64_t voxels) {
-    run_trees(op, static_cast<const T*>(values), parents, out, samples, voxels, TorchThreads());
+    run_trees(op, static_cast<const T*>(values), parents, out.data_ptr(), samples, voxels,
+              TorchThreads());
   }
 };
 

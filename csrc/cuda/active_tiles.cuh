@@ -301,17 +301,24 @@ inline unsigned visitors(int64_t tiles) {
   return static_cast<unsigned>(std::min(tiles, kMostVisitors));
 }
 
-// visit(round) launches one round; until a round leaves none to visit.
+// visit(round) launches one round, from round `first` on, until counts[round % 3] says that a round
+// has left nothing to visit.
 template <class Visit>
-LaunchError visit_until_fixpoint(const TileQueue& queue, Stream stream, const Visit& visit) {
-  for (int round = 0, rounds = 1;; rounds = std::min(2 * rounds, kMostRoundsPerRead)) {
+LaunchError visit_until_empty(int first, const unsigned* counts, Stream stream,
+                              const Visit& visit) {
+  for (int round = first, rounds = 1;; rounds = std::min(2 * rounds, kMostRoundsPerRead)) {
     for (const int end = round + rounds; round < end; ++round) {
       if (const LaunchError error = visit(round); !error.ok()) return error;
     }
     unsigned left = 0;
-    const LaunchError error = read_device(left, &queue.counts[round % 3], stream);
+    const LaunchError error = read_device(left, &counts[round % 3], stream);
     if (!error.ok() || left == 0) return error;
   }
+}
+
+template <class Visit>
+LaunchError visit_until_fixpoint(const TileQueue& queue, Stream stream, const Visit& visit) {
+  return visit_until_empty(0, queue.counts, stream, visit);
 }
 
 }  // namespace medkern::MEDKERN_ISA

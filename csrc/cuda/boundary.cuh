@@ -24,18 +24,26 @@ struct BoundaryPixel {
   const S* logits;  // of class 0; the next class is `pixels` on
   const M* maps;    // of class `first`
   int64_t pixels, classes, first;
-  int label;  // -1: none
+  int64_t label;  // -1: none; `classes` or more: no class
 
   static MEDKERN_DEVICE_INLINE BoundaryPixel at(const BoundaryArrays& a, int64_t sample,
                                                 int64_t pixel) {
-    const int64_t label = a.labels == nullptr ? -1 : a.labels[sample * a.pixels + pixel];
+    const int64_t label = a.labels == nullptr ? -1 : label_at(a, sample * a.pixels + pixel);
     return {static_cast<const S*>(a.logits) + sample * a.classes * a.pixels + pixel,
             static_cast<const M*>(a.maps) + sample * (a.classes - a.first) * a.pixels + pixel,
             a.pixels,
             a.classes,
             a.first,
-            label >= a.first && label < a.classes ? static_cast<int>(label) : -1};
+            label >= a.first ? label : -1};
   }
+
+  static MEDKERN_DEVICE_INLINE int64_t label_at(const BoundaryArrays& a, int64_t i) {
+    if (!a.bytes) return static_cast<const int64_t*>(a.labels)[i];
+    const uint8_t label = static_cast<const uint8_t*>(a.labels)[i];
+    return label == 255 ? -1 : label;
+  }
+
+  MEDKERN_DEVICE_INLINE bool names_no_class() const { return label >= classes; }
 
   MEDKERN_DEVICE_INLINE C logit(int64_t k) const { return load_one<C>(logits + k * pixels); }
   MEDKERN_DEVICE_INLINE C weight(int64_t k) const {
@@ -100,6 +108,10 @@ MEDKERN_GLOBAL void boundary_fwd_parts_kernel(BoundaryArrays a, int64_t parts, d
     const auto soft = softmax(pixel);
     sums[0] += static_cast<double>(soft.weighted);
     if (pixel.label < 0) continue;
+    if (pixel.names_no_class()) {
+      sums[1] = NAN;
+      continue;
+    }
     sums[1] +=
         static_cast<double>(std::log(soft.total) + (soft.largest - pixel.logit(pixel.label)));
     sums[2] += 1;
@@ -134,7 +146,9 @@ MEDKERN_GLOBAL void boundary_bwd_kernel(BoundaryArrays a, const double* weights,
     const auto pixel = BoundaryPixel<S, M>::at(a, sample, at);
     const auto soft = softmax(pixel);
     const C boundary = static_cast<C>(weights[kBoundarySums * sample]);
-    const C cross = pixel.label < 0 ? C{} : static_cast<C>(weights[kBoundarySums * sample + 1]);
+    const C cross = pixel.label < 0          ? C{}
+                    : pixel.names_no_class() ? static_cast<C>(NAN)
+                                             : static_cast<C>(weights[kBoundarySums * sample + 1]);
     for (int64_t k = 0; k < a.classes; ++k) {
       const C s = std::exp(pixel.logit(k) - soft.largest) / soft.total;
       const C error = s - (k == pixel.label ? C{1} : C{});

@@ -12,15 +12,17 @@ namespace medkern {
 struct BoundaryArrays {
   enum class Type { float16, bfloat16, float32, float64 };
 
-  const void* logits;     // [batch, classes, pixels]
-  const void* maps;       // [batch, classes - first, pixels]: signed distances
-  const int64_t* labels;  // [batch, pixels], labelled where in [first, classes); null: nowhere
+  const void* logits;  // [batch, classes, pixels]
+  const void* maps;    // [batch, classes - first, pixels]: signed distances
+  const void* labels;  // [batch, pixels], labelled where `first` or more; null: nowhere
+  bool bytes;          // labels are uint8, 255 where there is none; else int64
   int64_t batch, classes, pixels;
   int64_t first;  // classes before it have no map, hence neither a boundary term nor labels
   Type logit_type, map_type;  // the same, or maps in float32
 };
 
-// Sums of a sample: boundary term, cross-entropy of labelled pixels, number of these.
+// Sums of a sample: boundary term, cross-entropy of labelled pixels, number of these. A label of
+// `classes` or more makes the cross-entropy NaN, and the gradient at its pixel.
 constexpr int kBoundarySums = 3;
 
 // Blocks that share a sample. A function of its size alone, so that the order of the sums, hence

@@ -13,8 +13,8 @@
 
 namespace medkern::MEDKERN_ISA {
 
-using Metric = GeodesicArrays::Metric;
-using Norm = GeodesicArrays::Norm;
+using Metric = GeodesicMetric;
+using Norm = ChannelNorm;
 
 // The weight of the edge from one voxel of an image to its neighbour.
 template <class T>
@@ -61,26 +61,6 @@ struct GeodesicEdge {
   }
 };
 
-// What the length of a move adds to every weight, from double.
-MEDKERN_DEVICE_INLINE double geodesic_step(Metric metric, double lam, double length) {
-  switch (metric) {
-    case Metric::l1:
-      return lam * length;
-    case Metric::l2:
-      return lam * length * length;
-    case Metric::fastgeodis:
-      return (1 - lam) * length;
-    case Metric::geos:
-      return length * length;
-    case Metric::mcp:
-      return length / 2;
-    case Metric::node:
-      return 0;
-    default:
-      return length;
-  }
-}
-
 template <class T>
 struct GeodesicFront {
   using Value = T;
@@ -106,15 +86,19 @@ struct GeodesicFront {
     return static_cast<T*>(p.distance) + item * voxels();
   }
 
-  MEDKERN_DEVICE_INLINE Item item(int64_t item) const {
-    const bool reversed = p.metric == Metric::fastgeodis || p.metric == Metric::geodistk;
-    const double intensity = p.metric == Metric::geos ? p.lam * p.lam
-                             : reversed               ? p.lam
-                                                      : 1 - p.lam;
+  MEDKERN_DEVICE_INLINE GeodesicEdge<T> edge(int64_t item) const {
     const int64_t sample = item / p.classes;
-    return {{static_cast<const T*>(p.image) + sample * p.channels * voxels(), p.channels, voxels(),
-             p.metric, p.norm, static_cast<T>(intensity), static_cast<T>(1 - p.lam)},
-            static_cast<T>(p.limit)};
+    return {static_cast<const T*>(p.image) + sample * p.channels * voxels(),
+            p.channels,
+            voxels(),
+            p.metric,
+            p.norm,
+            static_cast<T>(geodesic_intensity(p.metric, p.lam)),
+            static_cast<T>(1 - p.lam)};
+  }
+
+  MEDKERN_DEVICE_INLINE Item item(int64_t item) const {
+    return {edge(item), static_cast<T>(p.limit)};
   }
 
   MEDKERN_DEVICE_INLINE T step(int64_t item, int z, int y, int x) const {

@@ -1,8 +1,10 @@
-// Launching the exact geodesic distance: no torch, no device code.
+// Launching the exact geodesic distance, its predecessors and gradients: no torch, no device code.
 #pragma once
 
 #include <cstdint>
 
+#include "core/geodesic_pull.hpp"
+#include "core/geodesic_tree.hpp"
 #include "core/grid.hpp"
 #include "launch.hpp"
 
@@ -14,9 +16,6 @@ namespace medkern {
 //   l2 sqrt((1-lam) d^2 + lam len^2)   geos sqrt(len^2 + lam^2 d^2)   node I_p
 //   geodistk len / ((1-lam) + lam / (d + 1e-5)), d always the l2 norm
 struct GeodesicArrays {
-  enum class Metric { l1, l2, fastgeodis, geodistk, geos, mcp, node };
-  enum class Norm { l1, l2, linf };
-
   const void* image;      // [batch, channels, D, H, W]; NaN: a wall
   const void* starts;     // [batch, classes, D, H, W]: start costs; inf: no seed
   const bool* mask;       // [batch, D, H, W] or null; false: a wall
@@ -25,8 +24,8 @@ struct GeodesicArrays {
   int64_t batch, channels, classes;
   Grid grid;
   int connectivity;
-  Metric metric;
-  Norm norm;
+  GeodesicMetric metric;
+  ChannelNorm norm;
   double lam;
   double limit;  // distances above it come back as inf
 };
@@ -37,5 +36,23 @@ int64_t geodesic_workspace_bytes(const GeodesicArrays& a);
 // anything is left to do. The caller has checked lam and spacing; an edge of negative weight, which
 // only the device can see, counts as zero.
 LaunchError launch_geodesic(const GeodesicArrays& a, bool float64, void* workspace, Stream stream);
+
+int64_t geodesic_parents_workspace_bytes(const GeodesicArrays& a);
+
+// Fills parents [batch, classes, D, H, W], from the exact distances that a.distance holds, with the
+// predecessors that core/geodesic.hpp defines. Waits for the stream once, and then once in a while
+// where edges cost nothing.
+LaunchError launch_geodesic_parents(const GeodesicArrays& a, int64_t* parents, bool float64,
+                                    void* workspace, Stream stream);
+
+// Fills p.grad; every pointer of p is the device's.
+LaunchError launch_geodesic_pull(const PullProblem& p, bool float64, Stream stream);
+
+// run_trees on the device. Sums over subtrees have its bits; those along paths are added in
+// another order. Parents that are no forest leave the outputs of their trees undefined.
+int64_t tree_workspace_bytes(TreeOp op, int64_t samples, int64_t voxels, bool float64);
+LaunchError launch_trees(TreeOp op, const void* values, const int64_t* parents, void* out,
+                         int64_t samples, int64_t voxels, bool float64, void* workspace,
+                         Stream stream);
 
 }  // namespace medkern

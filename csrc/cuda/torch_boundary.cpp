@@ -6,16 +6,17 @@ namespace medkern {
 namespace {
 
 // The inputs in the layout and the dtypes that the kernels take. Labels that name no class, which
-// the CPU refuses, count as none: telling would mean waiting for the device.
+// the CPU refuses, make the loss NaN: an error would mean waiting for the device.
 class DeviceInputs {
  public:
   DeviceInputs(const Tensor& logits, const Tensor& maps, const std::optional<Tensor>& labels)
       : logits_(torch::stable::contiguous(logits)), maps_(as_kernels_take(maps, logits)) {
     const BoundaryProblem p = BoundaryInputs(logits, maps, labels).problem;
-    if (labels) labels_ = contiguous_as(*labels, ScalarType::Long);
+    if (labels) labels_ = torch::stable::contiguous(*labels);
     arrays = {logits_.data_ptr(),
               maps_.data_ptr(),
-              labels_ ? static_cast<const int64_t*>(labels_->data_ptr()) : nullptr,
+              labels_ ? labels_->data_ptr() : nullptr,
+              p.labels.bytes,
               p.batch,
               p.classes,
               p.voxels,

@@ -286,7 +286,7 @@ void check_tree(Case<T>& c, Random& random) {
   std::vector<double> values(static_cast<size_t>(n)), paths(values), subtrees(values);
   for (double& v : values) v = static_cast<double>(random.below(1000));  // sums are exact
   std::vector<int64_t> roots(parents);
-  Tree tree(parents.data(), n);
+  const Tree<int32_t> tree(parents.data(), n);
   tree.roots(roots.data());
   tree.paths(values.data(), paths.data());
   tree.subtrees(values.data(), subtrees.data());
@@ -428,7 +428,8 @@ void check_refusals() {
   expect_invalid("an inexact map", [&] { geodesic_parents<float>(c.p, serial); });
   for (const std::vector<int64_t>& parents :
        std::vector<std::vector<int64_t>>{{1, 0, 2}, {0, 3, 0}, {0, -2, 0}, {-1, 0, 2}, {1, 2, 0}}) {
-    expect_invalid("a broken tree", [&] { Tree(parents.data(), 3); });
+    int64_t roots[3];
+    expect_invalid("a broken tree", [&] { Tree<int32_t>(parents.data(), 3).roots(roots); });
   }
 }
 

@@ -65,7 +65,8 @@ def boundary_loss(
 
     Raises:
         ValueError, TypeError: a bad argument; nothing has been computed.
-        RuntimeError: a label of K or more; found while computing.
+        RuntimeError: a label of K or more; found while computing. On a GPU, where an error would
+            mean waiting for the device, the loss and the gradient at its voxel are NaN instead.
 
     Softmax and cross-entropy are taken relative to the largest logit, so no logit is too large and
     nothing is clamped: a label of probability 0 costs inf. NaN spreads. Under autocast, float32

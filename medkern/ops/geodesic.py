@@ -18,6 +18,7 @@ form; the other names are those of the packages whose definition they follow.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -85,7 +86,8 @@ def geodesic_distance(
         max_distance: farther voxels come back as inf, and may save time.
         method: "auto" ("exact" is the same) chooses between "bucket", "tiles" and "sweeps", which
             are exact and give the same bits. "raster" is approximate, never below the exact
-            distance: `iterations` pairs of forward and backward sweeps over the image.
+            distance: `iterations` pairs of forward and backward sweeps over the image; on the CPU
+            only. A GPU has one exact method, whatever the name.
         iterations: for "raster", at least 1; None means 2, or 4 for volumes.
         ndim: 1, 2 or 3 spatial axes, where shape and spacing leave it open ([C, H, W], [D, H, W]).
         return_labels, return_predecessors, return_info: return a `Geodesic` with these as well.
@@ -107,7 +109,7 @@ def geodesic_distance(
     "raster" has none. The same bits on every run and for any number of threads and batch split.
 
     Memory: the result and about two words per voxel and seed set in work; a backward pass takes
-    another few words for every voxel, set and channel.
+    two int64, two int32 and a value for every voxel and set, and the gradient.
 
     >>> import torch, medkern as mk
     >>> image = torch.tensor([[0.0, 0.0, 8.0], [0.0, 0.0, 0.0]])
@@ -318,6 +320,7 @@ def _distance(
     rules.check_metric(op, metric, channel_norm, lam, layout.channels)
     wants_tree = labels or predecessors
     chosen = rules.method_of(op, method, iterations, layout.ndim, needs_exact=wants_tree)
+    rules.check_device(op, method, t.device.type)
     limit = rules.limit_of(op, max_distance)
     steps = connectivity_of(op, connectivity, layout.ndim)
     rows = torch.tensor(
@@ -438,6 +441,10 @@ def _fake_parents(distance: Tensor, *rest: Any) -> Tensor:
     return distance.new_empty(distance.shape, dtype=torch.int64)
 
 
+def _fake_pull(flow: Tensor, parents: Tensor, image: Tensor, *rest: Any) -> Tensor:
+    return image.new_empty(image.shape)
+
+
 def _fake_tree(values: Tensor, *rest: Any) -> Tensor:
     return values.new_empty(values.shape)
 
@@ -465,30 +472,11 @@ def _tree_of(ctx: Any) -> tuple[Tensor, Tensor, Tensor]:
     return parents, image, spacing
 
 
-def _edge_slopes(
-    ends: tuple[Tensor, Tensor, Tensor], lam: float, metric: str, channel_norm: str
-) -> tuple[Tensor, Tensor]:
-    """Derivatives of every tree edge's cost in the image at its two ends: [B, C, K, N] each."""
-    p, q, length = ends
-
-    def cost(p: Tensor, q: Tensor) -> Tensor:
-        return reference.edge_weight(p, q, length, lam, metric, channel_norm)
-
-    value, pull, *_ = torch.func.vjp(cost, p, q)
-    slopes: tuple[Tensor, Tensor] = pull(torch.ones_like(value))
-    return slopes
-
-
 def _distance_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     parents, image, spacing = _tree_of(ctx)
     flow = _tree_subtrees(grad, parents)  # through each voxel to its root
     roots = parents == reference.row_major(parents)
-    slope_p, slope_q = _edge_slopes(reference.tree_ends(image, parents, spacing), *ctx.edge)
-    # No flatten, which the vmap of gradgradcheck does not know.
-    through = torch.where(roots, 0, flow).reshape(slope_q[:, :1].shape)
-    above = reference.parent_or_self(parents).flatten(2).unsqueeze(1).expand(slope_q.shape)
-    at_q = torch.zeros_like(slope_q).scatter_add(3, above, slope_q * through)
-    at_image = (slope_p * through + at_q).sum(2).reshape(image.shape)
+    at_image = _geodesic_pull(flow, parents, image, spacing, *ctx.edge)
     return at_image, torch.where(roots, flow, 0), *[None] * 9
 
 
@@ -496,12 +484,44 @@ def _distance_jvp(ctx: Any, image_t: Tensor | None, starts_t: Tensor | None, *_:
     parents, image, spacing = _tree_of(ctx)
     edges: Tensor | float = 0.0
     if image_t is not None:
-        slope_p, slope_q = _edge_slopes(reference.tree_ends(image, parents, spacing), *ctx.edge)
-        at_p, at_q, _length = reference.tree_ends(image_t, parents, spacing)
-        edges = (slope_p * at_p + slope_q * at_q).sum(1).reshape(parents.shape)
+        edges = reference.geodesic_push(image_t, parents, image, spacing, *ctx.edge)
     roots = parents == reference.row_major(parents)
     starts_t = torch.zeros_like(parents, dtype=image.dtype) if starts_t is None else starts_t
     return _tree_paths(torch.where(roots, starts_t, edges), parents)
+
+
+def _remember_pull(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    saved, ctx.edge = inputs[:4], inputs[4:]
+    ctx.save_for_backward(*saved)
+    ctx.save_for_forward(*saved)
+
+
+def _pull_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    flow, parents, image, spacing = ctx.saved_tensors
+
+    def pull(flow: Tensor, image: Tensor) -> Tensor:
+        return reference.geodesic_pull(flow, parents, image, spacing, *ctx.edge)
+
+    _, adjoint, *_ = torch.func.vjp(pull, flow, image)
+    at_flow, at_image = adjoint(grad)
+    return at_flow, None, at_image, *[None] * 4
+
+
+def _pull_jvp(ctx: Any, flow_t: Tensor | None, _: Any, image_t: Tensor | None, *__: Any) -> Any:
+    flow, parents, image, spacing = ctx.saved_tensors
+    moved = torch.zeros_like(image)
+    if flow_t is not None:
+        moved = moved + _geodesic_pull(flow_t, parents, image, spacing, *ctx.edge)
+    if image_t is not None:
+        # The Hessian in the image is symmetric: its product with a direction is an adjoint.
+        def pushed(image: Tensor) -> Tensor:
+            slopes = reference.geodesic_push(image_t, parents, image, spacing, *ctx.edge)
+            total: Tensor = (slopes * flow).sum()
+            return total
+
+        value, adjoint, *_ = torch.func.vjp(pushed, image)
+        moved = moved + adjoint(torch.ones_like(value))[0]
+    return moved
 
 
 def _remember_parents(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -600,6 +620,20 @@ def _parents_samples(dtype: torch.dtype) -> Iterator[Sample]:
         yield Sample(name, (reference.geodesic_distance(*edge, math.inf, "auto", 1), *edge))
 
 
+def _pull_samples(dtype: torch.dtype) -> Iterator[Sample]:
+    """One metric for each layout, on the trees of its shortest paths."""
+    generator = torch.Generator().manual_seed(4)
+    for sample in itertools.islice(_problem_samples(dtype), 0, None, 2):
+        problem: tuple[Any, ...] = sample.args
+        image, starts, _mask, spacing, *edge, _connectivity = problem
+        exact = reference.geodesic_distance(*problem, math.inf, "auto", 1)  # type: ignore[call-arg]
+        parents = reference.geodesic_parents(exact, *problem)
+        flow = torch.empty_like(starts).copy_(
+            torch.randn(starts.shape, generator=generator, dtype=torch.float64)
+        )
+        yield Sample(sample.name, (flow, parents, image, spacing, *edge))
+
+
 def _trees(dtype: torch.dtype) -> Iterator[tuple[Tensor, str, Tensor]]:
     """Values in all layouts, each with a random forest; some voxels are in no tree."""
     generator = torch.Generator().manual_seed(0)
@@ -670,7 +704,23 @@ _geodesic_parents: Op = register(
         fake=_fake_parents,
         samples=_parents_samples,
         dtypes=FLOATS,
-        cuda=False,
+    )
+)
+_geodesic_pull: Op = register(
+    OpSpec(
+        name="_geodesic_pull",
+        schema=(
+            "(Tensor flow, Tensor parents, Tensor image, Tensor spacing, float lam, str metric, "
+            "str channel_norm) -> Tensor"
+        ),
+        reference=reference.geodesic_pull,
+        fake=_fake_pull,
+        samples=_pull_samples,
+        setup_context=_remember_pull,
+        backward=_pull_backward,
+        jvp=_pull_jvp,
+        autocast="float32",
+        dtypes=FLOATS,
     )
 )
 _tree_paths: Op = register(
@@ -685,7 +735,6 @@ _tree_paths: Op = register(
         jvp=_paths_jvp,
         autocast="float32",
         dtypes=FLOATS,
-        cuda=False,
     )
 )
 _tree_subtrees: Op = register(
@@ -700,7 +749,6 @@ _tree_subtrees: Op = register(
         jvp=_subtrees_jvp,
         autocast="float32",
         dtypes=FLOATS,
-        cuda=False,
     )
 )
 _tree_roots: Op = register(
@@ -711,6 +759,5 @@ _tree_roots: Op = register(
         fake=_fake_tree,
         samples=_root_samples,
         dtypes=(torch.int64,),
-        cuda=False,
     )
 )

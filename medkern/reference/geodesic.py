@@ -269,6 +269,58 @@ def tree_ends(image: Tensor, parents: Tensor, spacing: Tensor) -> tuple[Tensor, 
     return flat, image_q, squares.sqrt()
 
 
+def edge_slopes(
+    ends: tuple[Tensor, Tensor, Tensor], lam: float, metric: str, channel_norm: str
+) -> tuple[Tensor, Tensor]:
+    """Derivatives of every tree edge's cost in the image at its two ends: [B, C, K, N] each."""
+    p, q, length = ends
+
+    def cost(p: Tensor, q: Tensor) -> Tensor:
+        return edge_weight(p, q, length, lam, metric, channel_norm)
+
+    value, pull, *_ = torch.func.vjp(cost, p, q)
+    slopes: tuple[Tensor, Tensor] = pull(torch.ones_like(value))
+    return slopes
+
+
+def geodesic_pull(
+    flow: Tensor,
+    parents: Tensor,
+    image: Tensor,
+    spacing: Tensor,
+    lam: float,
+    metric: str,
+    channel_norm: str,
+) -> Tensor:
+    """The gradient in the image of the sum over all tree edges of flow(p) w(parent(p), p)."""
+    slope_p, slope_q = edge_slopes(tree_ends(image, parents, spacing), lam, metric, channel_norm)
+    # No flatten, which the vmap of gradgradcheck does not know.
+    through = torch.where(tree_has_edge(parents), flow, 0).reshape(slope_q[:, :1].shape)
+    above = parent_or_self(parents).flatten(2).unsqueeze(1).expand(slope_q.shape)
+    at_q = torch.zeros_like(slope_q).scatter_add(3, above, slope_q * through)
+    return (slope_p * through + at_q).sum(2).reshape(image.shape)
+
+
+def geodesic_push(
+    change: Tensor,
+    parents: Tensor,
+    image: Tensor,
+    spacing: Tensor,
+    lam: float,
+    metric: str,
+    channel_norm: str,
+) -> Tensor:
+    """The adjoint, the derivative of every tree edge's cost along a change of the image."""
+    slope_p, slope_q = edge_slopes(tree_ends(image, parents, spacing), lam, metric, channel_norm)
+    at_p, at_q, _ = tree_ends(change, parents, spacing)
+    along = (slope_p * at_p + slope_q * at_q).sum(1).reshape(parents.shape)
+    return torch.where(tree_has_edge(parents), along, 0)
+
+
+def tree_has_edge(parents: Tensor) -> Tensor:
+    return (parents >= 0) & (parents != row_major(parents))
+
+
 def parent_or_self(parents: Tensor) -> Tensor:
     return torch.where(parents >= 0, parents, row_major(parents))
 

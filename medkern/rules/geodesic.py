@@ -86,6 +86,13 @@ def method_of(
     return ("auto" if method == "exact" else method), 1
 
 
+def check_device(op: str, method: str, device: str) -> None:
+    """Sweeps go from voxel to voxel in order, which a GPU cannot."""
+    if method == "raster" and device == "cuda":
+        remedy = "use method='auto', which is exact there; or the CPU"
+        raise ValueError(message(op, "method", "be exact on a GPU", repr(method), remedy))
+
+
 def limit_of(op: str, max_distance: float | None) -> float:
     """The largest distance wanted; inf where there is none."""
     if max_distance is None:

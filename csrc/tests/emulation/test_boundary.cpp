@@ -45,15 +45,16 @@ struct Example {
       store_one(&maps.back(), static_cast<Compute<M>>(40 * random.uniform() - 10));
     }
     for (int64_t i = 0; i < c.batch * c.pixels; ++i) {  // some are no class of ours
-      labels.push_back(random.below(4) > 0 ? -1 : random.below(c.classes + 2));
+      labels.push_back(random.below(4) > 0 ? -1 : random.below(c.classes));
     }
     for (int64_t i = 0; i < kBoundarySums * c.batch; ++i) weights.push_back(random.uniform() - 0.5);
   }
 
   BoundaryArrays arrays() const {
     return {logits.data(), maps.data(), c.labelled ? labels.data() : nullptr,
-            c.batch,       c.classes,   c.pixels,
-            c.first,       kType<S>,    kType<M>};
+            false,         c.batch,     c.classes,
+            c.pixels,      c.first,     kType<S>,
+            kType<M>};
   }
   double logit(int64_t sample, int64_t k, int64_t i) const {
     return load_one<Compute<S>>(&logits[(sample * c.classes + k) * c.pixels + i]);
@@ -146,7 +147,7 @@ void test_types(const Case& c, const char* types) {
 void test_infinite_logits() {
   const float low = -INFINITY;
   const std::vector<float> logits{low, low, 1, low, 0, 1}, maps{5, 7, 3, 1, 2, 9};
-  const BoundaryArrays a{logits.data(), maps.data(), nullptr, 1, 3, 2, 0,
+  const BoundaryArrays a{logits.data(), maps.data(), nullptr, false, 1, 3, 2, 0,
                          kType<float>,  kType<float>};
   double partial[kBoundarySums], sums[kBoundarySums];
   check(launch_boundary_forward(a, partial, sums, nullptr));

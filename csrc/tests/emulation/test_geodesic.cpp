@@ -11,8 +11,8 @@ using namespace medkern::test;
 
 namespace {
 
-using Metric = GeodesicArrays::Metric;
-using Norm = GeodesicArrays::Norm;
+using Metric = GeodesicMetric;
+using Norm = ChannelNorm;
 constexpr double kFar = INFINITY;
 
 struct Case {
