@@ -116,6 +116,7 @@ class ConvLSTMOperands {
 
   Tensor keep(const Tensor& t, ScalarType wanted, int64_t first) {
     Tensor kept = t;
+    convlstm_type(t.scalar_type());  // checks it
     if (t.scalar_type() != wanted) {
       std::vector<int64_t> size = sizes_of(t), stride(size.size());
       int64_t step = 1;

@@ -6,6 +6,7 @@
 
 #include "core/boundary.hpp"
 #include "core/convlstm.hpp"
+#include "core/convlstm_winograd.hpp"
 #include "core/euclidean.hpp"
 #include "core/geodesic.hpp"
 #include "core/haar.hpp"
@@ -20,6 +21,7 @@
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int);   \
   BoundaryKernel boundary_kernel(bool, FloatType);          \
   ConvLSTMKernel convlstm_gates_kernel(bool, ConvLSTMType); \
+  WinogradKernels winograd_kernels();                       \
   }
 
 MEDKERN_DECLARE_VARIANTS(baseline)
@@ -96,6 +98,11 @@ BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
 
 ConvLSTMKernel convlstm_gates_kernel(bool backward, ConvLSTMType type) {
   return MEDKERN_VARIANT(active_isa(), convlstm_gates_kernel, backward, type);
+}
+
+WinogradKernels winograd_kernels() {
+  [[maybe_unused]] const Isa isa = active_isa();
+  return MEDKERN_VARIANT(isa, winograd_kernels);
 }
 
 EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {

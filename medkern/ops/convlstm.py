@@ -259,7 +259,7 @@ def _in_parts(
     """Part by part, direction by direction; a part keeps the states it starts from."""
     x, w_x, w_h, b, h0, c0, peephole, lengths, reduce, direction, *how = sequence
     inner = "sum" if reduce == "mean" else reduce
-    runs = []
+    runs: list[tuple[Any, ...]] = []
     for d, backwards in enumerate(reference.directions_of(direction)):
         way = "backward" if backwards else "forward"
 
@@ -268,7 +268,8 @@ def _in_parts(
         ) -> tuple[Tensor, Tensor, Tensor]:
             return _run((piece, w_x, w_h, b, h, c, peephole, ends, inner, way, *how), backend)
 
-        h, c = (None if state is None else state[:, d : d + 1] for state in (h0, c0))
+        h = None if h0 is None else h0[:, d : d + 1]
+        c = None if c0 is None else c0[:, d : d + 1]
         outs = []
         firsts = range(0, x.shape[1], every)
         for first in reversed(firsts) if backwards else firsts:
@@ -312,7 +313,7 @@ def _pull_back(
         out = function(*values)[: len(grads)]
         return tuple(o for o, g in zip(out, grads, strict=True) if g is not None)
 
-    _, pull = torch.func.vjp(outputs, *(args[i] for i in chosen))
+    _, pull, *_ = torch.func.vjp(outputs, *(args[i] for i in chosen))
     found = pull(tuple(g for g in grads if g is not None))
     by_argument = dict(zip(chosen, found, strict=True))
     return tuple(by_argument.get(i) for i in range(len(args)))
@@ -333,8 +334,10 @@ def _push_forward(
             values[i] = t
         return function(*values)[:outputs]
 
-    primals = tuple(args[i] for i in chosen)
-    found: tuple[Any, ...] = torch.func.jvp(run, primals, tuple(tangents[i] for i in chosen))[1]
+    # J v is the gradient of u -> (J^T u) v: torch does not nest forward mode.
+    out, pull, *_ = torch.func.vjp(run, *(args[i] for i in chosen))
+    _, push, *_ = torch.func.vjp(pull, tuple(map(torch.zeros_like, out)))
+    found: tuple[Any, ...] = push(tuple(tangents[i] for i in chosen))[0]
     return found
 
 
@@ -419,9 +422,9 @@ def _gates_samples(dtype: torch.dtype) -> Iterator[Sample]:
             gates_x = gates_x.contiguous(memory_format=_channels_last(gates_x))
         batch, channels, *space = gates_x.shape
         c = torch.randn(batch, channels // 4, *space, generator=generator).to(wide)
-        gates_h = torch.randn(gates_x.shape, generator=generator).to(dtype) if i % 2 else None
+        gates_h = None if i % 2 else torch.randn(gates_x.shape, generator=generator).to(dtype)
         peephole = None
-        if i % 3 == 1:
+        if i % 3 == 2:
             peephole = torch.randn(1, 3, channels // 4, *[1] * len(space), generator=generator)
             peephole = peephole.to(wide).expand(batch, 3, channels // 4, *space)
         yield Sample(name, (gates_x, gates_h, c, peephole))
@@ -450,6 +453,7 @@ _convlstm_gates: Op = register(
         setup_context=_remember_gates,
         backward=_gates_backward,
         jvp=_gates_jvp,
+        cuda=False,
     )
 )
 _convlstm_gates_backward: Op = register(
@@ -460,6 +464,7 @@ _convlstm_gates_backward: Op = register(
         reference=reference.convlstm_gates_backward,
         fake=_fake_gates_backward,
         samples=_gates_backward_samples,
+        cuda=False,
     )
 )
 
@@ -529,8 +534,10 @@ def _fake_convlstm_backward(
         s.part(s.empty(state, s.hidden, s.state)),
         x.new_empty(0) if peephole is None else peephole.new_empty(peephole.shape, dtype=s.state),
     )
-    none = x.new_empty(0)
-    return cast(steps.Grads, tuple(f if n else none for f, n in zip(found, needs, strict=True)))
+    return cast(
+        steps.Grads,
+        tuple(f if n else x.new_empty(0) for f, n in zip(found, needs, strict=True)),
+    )
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -658,6 +665,18 @@ _convlstm_backward: Op = register(
         cuda=False,
     )
 )
+
+
+def _without_autocast(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The loop computes in the dtypes it is given: convolutions in it must not choose."""
+
+    def kernel(x: Tensor, *args: Any) -> Any:
+        with torch.autocast(x.device.type, enabled=False):
+            return run(x, *args)
+
+    return kernel
+
+
 for _key in ("CPU", "CUDA"):
-    _library.impl("convlstm", steps.forward, _key)
-    _library.impl("_convlstm_backward", steps.backward, _key)
+    _library.impl("convlstm", _without_autocast(steps.forward), _key)
+    _library.impl("_convlstm_backward", _without_autocast(steps.backward), _key)

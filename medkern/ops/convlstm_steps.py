@@ -205,7 +205,8 @@ class Problem:
 
     def part(self, states: Tensor) -> Tensor:
         """The reverse of merge."""
-        return states.unflatten(0, (len(self.backwards), self.batch)).transpose(0, 1)
+        parts: Tensor = states.unflatten(0, (len(self.backwards), self.batch))
+        return parts.transpose(0, 1)
 
     def running(self, t: int) -> Tensor | None:
         """Which samples have a step t [B, 1, ...]; None where all have."""
@@ -356,12 +357,19 @@ def backward(
         whole = s.empty((s.batch, s.steps), x.shape[2], x.dtype)
         d_x = whole.copy_(d_x.unflatten(0, (s.batch, s.steps)))
     d_h0 = None if run.d_h is None else s.part(run.d_h)
-    none = x.new_empty(0)
-    found = (d_x, d_wx, d_wh, d_b, d_h0, s.part(run.d_c), run.d_peephole)
+    found = (
+        d_x,
+        None if d_wx is None else d_wx.contiguous(),
+        None if d_wh is None else d_wh.contiguous(),
+        d_b,
+        d_h0,
+        s.part(run.d_c),
+        run.d_peephole,
+    )
     return cast(
         Grads,
         tuple(
-            none if grad is None or not needed else grad
+            x.new_empty(0) if grad is None or not needed else grad
             for grad, needed in zip(found, needs, strict=True)
         ),
     )
@@ -424,10 +432,11 @@ class _BackwardRun:
         if not carry:
             return
         d_gates = now[0] if len(now) == 1 else torch.cat(now)
-        self.d_h, _, _ = s.pull_back(d_gates, self.h0, self.weight_h, (True, False, False))
+        d_h = s.pull_back(d_gates, self.h0, self.weight_h, (True, False, False))[0]
         for d, kept in enumerate(carried):
             if kept is not None:
-                self.d_h[s.rows(d)] += kept
+                cast(Tensor, d_h)[s.rows(d)] += kept
+        self.d_h = d_h
 
     def retreat(self, d: int, step: int, t: int) -> Tensor | None:
         """Undo the gates of a step; the d_h of samples that had none comes back."""

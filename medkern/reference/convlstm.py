@@ -128,9 +128,9 @@ def convlstm(
             hs[t], cells[t] = torch.where(running, h, 0), c
         stacks = torch.stack(hs, 1), torch.stack(gates, 1), torch.stack(cells, 1)
         runs.append((h, c, *stacks))
-    h, c, hidden_states, gates, cells = map(torch.stack, zip(*runs, strict=True))
-    out = reduced(hidden_states.sum(0), h.sum(0), lengths, reduce)
-    saved = (gates.to(dtype), cells) if save else (x.new_empty(0, dtype=dtype), c.new_empty(0))
+    h, c, states, pre, kept = (torch.stack(parts) for parts in zip(*runs, strict=True))
+    out = reduced(states.sum(0), h.sum(0), lengths, reduce)
+    saved = (pre.to(dtype), kept) if save else (x.new_empty(0, dtype=dtype), c.new_empty(0))
     return out.to(dtype), h.transpose(0, 1).to(dtype), c.transpose(0, 1), *saved
 
 
