@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "convlstm_gates.hpp"
+#include "convlstm_cell.hpp"
 #include "convlstm_winograd.hpp"
 #include "winograd.hpp"
 

@@ -236,8 +236,8 @@ def _as_autocast(tensors: list[Tensor | None], device: str) -> list[Tensor | Non
 
 
 def _check_winograd(op: str, sequence: tuple[Any, ...]) -> None:
-    x, w_x, w_h = sequence[:3]
-    reason = winograd.why_not(x, w_x, w_h, *sequence[10:12])
+    x, w_x, w_h, peephole = *sequence[:3], sequence[6]
+    reason = winograd.why_not(x, w_x, w_h, peephole, *sequence[10:12])
     if reason is not None:
         rule = "be 'auto' or 'direct' here"
         raise ValueError(message(op, "algorithm", rule, f"'winograd'; {reason}", "leave it out"))
@@ -497,7 +497,7 @@ def _fake_convlstm(
     out = s.empty(lead, hidden, s.dtype)
     if not save:
         return out, h, c, x.new_empty(0, dtype=s.dtype), x.new_empty(0, dtype=s.state)
-    if winograd.chosen(x, w_x, w_h, dilation, padding_mode, algorithm):
+    if winograd.chosen(x, w_x, w_h, peephole, dilation, padding_mode, algorithm):
         return out, h, c, *winograd.empty_saved(s)
     sequence = (count, s.batch, s.steps)
     return out, h, c, s.empty(sequence, 4 * hidden, s.dtype), s.empty(sequence, hidden, s.state)
@@ -677,6 +677,13 @@ def _without_autocast(run: Callable[..., Any]) -> Callable[..., Any]:
     return kernel
 
 
+def _forward(x: Tensor, w_x: Tensor, w_h: Tensor, *args: Any) -> steps.Saved:
+    peephole, (dilation, padding_mode, algorithm, _) = args[3], args[7:]
+    if winograd.chosen(x, w_x, w_h, peephole, dilation, padding_mode, algorithm):
+        return winograd.forward(x, w_x, w_h, *args)
+    return steps.forward(x, w_x, w_h, *args)
+
+
 for _key in ("CPU", "CUDA"):
-    _library.impl("convlstm", _without_autocast(steps.forward), _key)
+    _library.impl("convlstm", _without_autocast(_forward), _key)
     _library.impl("_convlstm_backward", _without_autocast(steps.backward), _key)
