@@ -677,13 +677,20 @@ def _without_autocast(run: Callable[..., Any]) -> Callable[..., Any]:
     return kernel
 
 
-def _forward(x: Tensor, w_x: Tensor, w_h: Tensor, *args: Any) -> steps.Saved:
+def _choose_forward(x: Tensor, w_x: Tensor, w_h: Tensor, *args: Any) -> steps.Saved:
     peephole, (dilation, padding_mode, algorithm, _) = args[3], args[7:]
     if winograd.chosen(x, w_x, w_h, peephole, dilation, padding_mode, algorithm):
         return winograd.forward(x, w_x, w_h, *args)
     return steps.forward(x, w_x, w_h, *args)
 
 
+def _choose_backward(x: Tensor, *args: Any) -> steps.Grads:
+    w_x, w_h, peephole, how = args[3], args[4], args[7], args[13:16]
+    if winograd.chosen(x, w_x, w_h, peephole, *how):
+        return winograd.backward(x, *args)
+    return steps.backward(x, *args)
+
+
 for _key in ("CPU", "CUDA"):
-    _library.impl("convlstm", _without_autocast(_forward), _key)
-    _library.impl("_convlstm_backward", _without_autocast(steps.backward), _key)
+    _library.impl("convlstm", _without_autocast(_choose_forward), _key)
+    _library.impl("_convlstm_backward", _without_autocast(_choose_backward), _key)

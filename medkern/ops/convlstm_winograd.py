@@ -137,6 +137,10 @@ class _Padded:
         rows = vector.float().reshape(parts, self.s.hidden)
         return functional.pad(rows, (0, self.hidden - self.s.hidden)).contiguous()
 
+    def without_padding(self, rows: Tensor, parts: int) -> Tensor:
+        """The reverse of by_gate, as [parts hidden]."""
+        return rows.reshape(parts, self.hidden)[:, : self.s.hidden].flatten()
+
     def state(self, given: Tensor | None) -> Tensor | None:
         return None if given is None else self.pack(self.s.merge(given))
 
@@ -256,4 +260,150 @@ def backward(
     needs: Sequence[bool],
 ) -> Grads:
     """`steps.backward` for what `forward` saved."""
-    raise NotImplementedError
+    s = Problem(x, w_x, w_h, peephole, lengths, direction, dilation, padding_mode)
+    run = _BackwardRun(_Padded(s), gates, cells, h0, c0)
+    run.start(grad_out, grad_h, grad_c, reduce)
+    for step in reversed(range(s.steps)):
+        run.step(step, carry=step > 0 or needs[4])
+    p, d_x = run.p, None
+    inputs = p.packed_inputs()
+    shared = run.d_gates
+    if p.count == 2:  # of the two directions at the same time
+        shared = shared[:, s.rows(0)] + shared[:, s.rows(1)].flip(0)
+    if needs[0]:
+        d_x = s.empty((s.batch, s.steps), x.shape[2], torch.float32)
+        padded_x = p.empty(s.steps, s.batch, channels=p.inputs)
+        weights = _ops._winograd_weights(p.w_x, None, True)
+        flat = padded_x.flatten(0, 1)
+        _ops._winograd_convolution_(shared.flatten(0, 1), weights, None, None, True, flat)
+        for step in range(s.steps):
+            p.unpack(d_x[:, p.time(step)], padded_x[step])
+    found = (
+        None if d_x is None else d_x.to(x.dtype),
+        run.weight_gradient(inputs, shared, x.shape[2]) if needs[1] else None,
+        run.weight_gradient(run.inputs, run.d_gates, s.hidden) if needs[2] else None,
+        p.without_padding(shared.sum((0, 1, 2, 3)), 4) if needs[3] else None,
+        None if run.d_h is None else p.states(run.d_h),
+        p.states(run.d_c),
+        None if run.d_peephole is None else p.without_padding(run.d_peephole, 3),
+    )
+    shapes = (None, None, None, None, None, None, None if peephole is None else peephole.shape)
+    return cast(
+        Grads,
+        tuple(
+            x.new_empty(0) if f is None or not n else f if shape is None else f.reshape(shape)
+            for f, n, shape in zip(found, needs, shapes, strict=True)
+        ),
+    )
+
+
+class _BackwardRun:
+    """The gradients of a backward loop: d_h and d_c [images, H, W, hidden].
+
+    inputs holds the hidden state that each step started from [steps, images, H, W, hidden].
+    """
+
+    def __init__(
+        self, p: _Padded, gates: Tensor, cells: Tensor, h0: Tensor | None, c0: Tensor | None
+    ) -> None:
+        s = p.s
+        self.p, self.s, self.gates, self.cells = p, s, gates, cells
+        self.d_gates = torch.empty_like(gates)
+        self.inputs = torch.empty_like(cells)
+        self.h0, self.c0 = p.state(h0), p.state(c0)
+        self.weights = _ops._winograd_weights(p.w_h, None, True)
+        self.peephole = p.by_gate(s.peephole, 3)  # [3, hidden]
+        self.d_peephole = None if self.peephole is None else torch.zeros_like(self.peephole)
+        self.d_h: Tensor | None = None
+
+    def start(
+        self, grad_out: Tensor | None, grad_h: Tensor | None, grad_c: Tensor | None, reduce: str
+    ) -> None:
+        p, s = self.p, self.s
+        self.d_h = p.state(grad_h)
+        d_c = p.state(grad_c)
+        self.d_c = p.empty(p.images, channels=p.hidden).zero_() if d_c is None else d_c
+        self.every: Tensor | None = None  # what each step adds, where that is always the same
+        self.grad_out = grad_out if reduce == "none" else None
+        if grad_out is None or reduce == "none":
+            return
+        if reduce == "mean":
+            grad_out = grad_out / reference.counts(s.lengths, s.steps, grad_out)
+        whole = p.pack(grad_out).repeat(p.count, 1, 1, 1)
+        if reduce == "last":
+            self.d_h = whole if self.d_h is None else self.d_h + whole
+        else:
+            self.every = whole
+
+    def grad_of(self, step: int) -> Tensor | None:
+        """The gradient of this step's h that does not come through later steps."""
+        if self.grad_out is None:
+            return self.every
+        out, s = self.p.empty(self.p.images, channels=self.p.hidden), self.s
+        for d, backwards in enumerate(s.backwards):
+            self.p.pack_into(out[s.rows(d)], self.grad_out[:, s.time(step, backwards)])
+        return out
+
+    def step(self, step: int, *, carry: bool) -> None:
+        d_h, running = self.d_h, self.p.running(step)
+        c = self.c0 if step == 0 else self.cells[step - 1]
+        h = self.inputs[step + 1] if step + 1 < self.s.steps else None
+        finished = None if running is None else self.d_c.clone()
+        FUSED.backward(
+            _planes(self.gates[step]),
+            None if d_h is None else _planes(d_h),
+            _optional_planes(self.grad_of(step)),
+            _optional_planes(c),
+            None if self.peephole is None else self.peephole_planes(),
+            _planes(self.d_c),
+            _planes(self.d_gates[step]),
+            _optional_planes(h),
+        )
+        if step == 0:
+            self.inputs[0] = 0 if self.h0 is None else self.h0
+        if running is not None and finished is not None:
+            mask = running.reshape(-1, 1, 1, 1)
+            self.d_gates[step].masked_fill_(~mask, 0)
+            self.d_c.copy_(torch.where(mask, self.d_c, finished))
+            if h is not None:
+                h.copy_(torch.where(mask, h, 0 if self.h0 is None else self.h0))
+        self.add_to_peephole(step, c)
+        if carry:
+            # Samples without this step keep their d_h: the convolution leaves their images alone.
+            new = torch.empty_like(self.d_c)
+            if running is not None:
+                new.copy_(d_h) if d_h is not None else new.zero_()
+            _ops._winograd_convolution_(self.d_gates[step], self.weights, None, running, True, new)
+            self.d_h = new
+
+    def peephole_planes(self) -> Tensor:
+        weights = cast(Tensor, self.peephole)[None, :, :, None, None]
+        return weights.expand(self.p.images, -1, -1, *self.p.space)
+
+    def add_to_peephole(self, step: int, c: Tensor | None) -> None:
+        if self.d_peephole is None:
+            return
+        d_i, d_f, d_o, _ = self.d_gates[step].chunk(4, -1)
+        after = self.cells[step]
+        before = torch.zeros_like(after) if c is None else c
+        terms = (d_i * before, d_f * before, d_o * after)
+        self.d_peephole += torch.stack([term.sum((0, 1, 2)) for term in terms])
+
+    def weight_gradient(self, inputs: Tensor, d_gates: Tensor, channels: int) -> Tensor:
+        """[4 hidden, channels, 3, 3] from [steps, N, H, W, ...]."""
+        p = self.p
+        x, grad = _planes(inputs.flatten(0, 1)), _planes(d_gates.flatten(0, 1))
+        weight = x.new_empty(grad.shape[1], x.shape[1], 3, 3)
+        _, found, _ = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
+        )
+        rows: Tensor = found.unflatten(0, (4, p.hidden))[:, : self.s.hidden, :channels]
+        return rows.flatten(0, 1).contiguous()
+
+
+def _planes(images: Tensor) -> Tensor:
+    return images.movedim(-1, 1)
+
+
+def _optional_planes(images: Tensor | None) -> Tensor | None:
+    return None if images is None else _planes(images)
