@@ -30,6 +30,17 @@ TOLERANCE = {
 }
 # Outputs that tell how a result was found.
 REPORTS = {"_geodesic_info": (1,)}
+# Outputs that only the op's own backward reads, and have no gradient.
+SAVED = {"convlstm": (3, 4)}
+# Halves are rounded between steps: float32 outputs have the error of the first argument's dtype.
+ROUNDED_INSIDE = {"convlstm", "_convlstm_backward"}
+# Tensor arguments without a batch axis, such as weights.
+UNBATCHED = {
+    "convlstm": {1, 2, 3, 6},
+    "_convlstm_backward": set(range(12)),  # or with the batch along another axis
+}
+# The sums in torch's own convolutions, over samples and voxels, depend on the number of threads.
+SUMS_OF_TORCH = {"_convlstm_backward"}
 PUBLIC = [op for op in OPS.values() if op.spec.public]
 DIFFERENTIABLE = [op for op in OPS.values() if op.spec.differentiable]
 
@@ -80,6 +91,18 @@ def outputs_of(value) -> list[Tensor]:
 def values_of(op, value) -> list[Tensor]:
     """The outputs that every implementation of the op must agree on."""
     return [t for i, t in enumerate(outputs_of(value)) if i not in REPORTS.get(op.spec.name, ())]
+
+
+def joined(op, value) -> Tensor:
+    """The differentiable outputs as one tensor."""
+    if isinstance(value, Tensor):
+        return value
+    dropped = SAVED.get(op.spec.name, ())
+    return torch.cat([t.flatten() for i, t in enumerate(value) if i not in dropped])
+
+
+def call(op, *args, **kwargs) -> Tensor:
+    return joined(op, op(*args, **kwargs))
 
 
 def to_dtype(args, dtype):
@@ -145,7 +168,8 @@ def test_equals_float64_reference(op, dtype, sample):
         scale = finite.abs().max().item() if finite.numel() else 1.0
         assert a.shape == e.shape
         assert not a.isnan().any()
-        atol = TOLERANCE[a.dtype] * max(scale, 1.0)
+        rounded = dtype if op.spec.name in ROUNDED_INSIDE else a.dtype
+        atol = TOLERANCE[rounded] * max(scale, 1.0)
         torch.testing.assert_close(a.double(), e.double(), rtol=0, atol=atol)
 
 
@@ -203,7 +227,7 @@ def test_gradients(op, sample):
         pytest.skip("finite differences need a small, non-empty input")
 
     def f(x):
-        return op(x, *args[1:])
+        return call(op, x, *args[1:])
 
     assert torch.autograd.gradcheck(f, (leaf,), check_forward_ad=True, check_batched_grad=True)
     assert torch.autograd.gradgradcheck(f, (leaf,), check_fwd_over_rev=True)
@@ -213,10 +237,10 @@ def test_gradients(op, sample):
 def test_gradient_equals_reference(op, dtype, sample):
     """Also where finite differences are too slow: torch's own derivative of the reference."""
     args, leaf = with_leaf(sample.args)
-    out = op(*args)
+    out = call(op, *args)
     grad = torch.randn_like(out)
     (actual,) = torch.autograd.grad(out, leaf, grad)
-    (expected,) = torch.autograd.grad(op(*args, backend="reference"), leaf, grad)
+    (expected,) = torch.autograd.grad(call(op, *args, backend="reference"), leaf, grad)
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     assert actual.shape == leaf.shape
 
@@ -225,14 +249,15 @@ def test_gradient_equals_reference(op, dtype, sample):
 def test_gradient_layouts(op, sample):
     """Backward takes expanded, transposed and zero-size output gradients."""
     args, leaf = with_leaf(sample.args)
-    (from_sum,) = torch.autograd.grad(op(*args).sum(), leaf)
-    ones = torch.ones_like(op(*args))
-    (from_ones,) = torch.autograd.grad(op(*args), leaf, ones)
+    (from_sum,) = torch.autograd.grad(call(op, *args).sum(), leaf)
+    ones = torch.ones_like(call(op, *args))
+    (from_ones,) = torch.autograd.grad(call(op, *args), leaf, ones)
     torch.testing.assert_close(from_sum, from_ones)
-    grad = torch.randn_like(op(*args)).contiguous()
-    turned = grad.transpose(-1, 1).contiguous().transpose(-1, 1)
-    (a,) = torch.autograd.grad(op(*args), leaf, grad)
-    (b,) = torch.autograd.grad(op(*args), leaf, turned)
+    grad = torch.randn_like(call(op, *args)).contiguous()
+    axis = min(1, grad.dim() - 1)
+    turned = grad.transpose(-1, axis).contiguous().transpose(-1, axis)
+    (a,) = torch.autograd.grad(call(op, *args), leaf, grad)
+    (b,) = torch.autograd.grad(call(op, *args), leaf, turned)
     torch.testing.assert_close(a, b)
 
 
@@ -245,7 +270,7 @@ def test_functorch_transforms(op, sample):
     x = x.clone()  # forward-mode refuses overlapping memory
 
     def f(t):
-        return op(t, *rest)
+        return call(op, t, *rest)
 
     tangent = torch.randn(x.shape, dtype=x.dtype)
     step = 1e-6
@@ -287,7 +312,7 @@ def test_compiles_without_graph_breaks(op):
     x, *rest = named["channels_last"].args
 
     def f(t):
-        return op(t * 2, *rest).sin()
+        return call(op, t * 2, *rest).sin()
 
     leaf = x.detach().clone().requires_grad_()
     compiled = torch.compile(f, fullgraph=True)(leaf)
@@ -347,12 +372,17 @@ def test_thread_count_does_not_change_bits(op):
     try:
         for dtype in op.spec.dtypes:
             for sample in samples(op.spec.name, dtype):
+                whole = UNBATCHED.get(op.spec.name, ())
                 big = tuple(
-                    torch.cat([a] * 40) if isinstance(a, Tensor) else a for a in sample.args
+                    torch.cat([a] * 40) if isinstance(a, Tensor) and i not in whole else a
+                    for i, a in enumerate(sample.args)
                 )
                 torch.set_num_threads(1)
                 one = op(*big)
                 torch.set_num_threads(2)
+                if op.spec.name in SUMS_OF_TORCH:
+                    torch.testing.assert_close(op(*big), one, equal_nan=True)
+                    continue
                 assert_same_bits(op(*big), one)
     finally:
         torch.set_num_threads(before)

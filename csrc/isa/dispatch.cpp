@@ -5,19 +5,23 @@
 #include <string>
 
 #include "core/boundary.hpp"
+#include "core/convlstm.hpp"
+#include "core/convlstm_winograd.hpp"
 #include "core/euclidean.hpp"
 #include "core/geodesic.hpp"
 #include "core/haar.hpp"
 #include "isa/isa.hpp"
 
 // One declaration per selector and variant; the variants live in csrc/isa/<family>.cpp.
-#define MEDKERN_DECLARE_VARIANTS(ns)                      \
-  namespace medkern::ns {                                 \
-  GeodesicKernel geodesic_parents_kernel(bool);           \
-  GeodesicKernel geodesic_solve_kernel(bool);             \
-  EuclideanKernels euclidean_kernels(int, bool);          \
-  HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
-  BoundaryKernel boundary_kernel(bool, FloatType);        \
+#define MEDKERN_DECLARE_VARIANTS(ns)                        \
+  namespace medkern::ns {                                   \
+  GeodesicKernel geodesic_parents_kernel(bool);             \
+  GeodesicKernel geodesic_solve_kernel(bool);               \
+  EuclideanKernels euclidean_kernels(int, bool);            \
+  HaarKernel haar_kernel(HaarMode, bool, HaarDType, int);   \
+  BoundaryKernel boundary_kernel(bool, FloatType);          \
+  ConvLSTMKernel convlstm_gates_kernel(bool, ConvLSTMType); \
+  WinogradKernels winograd_kernels();                       \
   }
 
 MEDKERN_DECLARE_VARIANTS(baseline)
@@ -90,6 +94,15 @@ HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, i
 
 BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
   return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
+}
+
+ConvLSTMKernel convlstm_gates_kernel(bool backward, ConvLSTMType type) {
+  return MEDKERN_VARIANT(active_isa(), convlstm_gates_kernel, backward, type);
+}
+
+WinogradKernels winograd_kernels() {
+  [[maybe_unused]] const Isa isa = active_isa();
+  return MEDKERN_VARIANT(isa, winograd_kernels);
 }
 
 EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {

@@ -5,6 +5,7 @@ from medkern.ops.barrier import max_distance_along_path, minimum_barrier_distanc
 from medkern.ops.boundary import (
     boundary_loss,
 )
+from medkern.ops.convlstm import convlstm, convlstm_gates
 from medkern.ops.euclidean import (
     euclidean_distance,
 )
@@ -35,6 +36,8 @@ __all__ = [
     "average_surface_distance",
     "boundary_loss",
     "chamfer_distance",
+    "convlstm",
+    "convlstm_gates",
     "euclidean_distance",
     "geodesic_distance",
     "geodesic_path",

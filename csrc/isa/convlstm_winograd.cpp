@@ -1,0 +1,1 @@
+#include "core/convlstm_winograd_kernels.hpp"
