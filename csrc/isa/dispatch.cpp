@@ -8,6 +8,7 @@
 #include "core/euclidean.hpp"
 #include "core/geodesic.hpp"
 #include "core/haar.hpp"
+#include "core/warp.hpp"
 #include "isa/isa.hpp"
 
 // One declaration per selector and variant; the variants live in csrc/isa/<family>.cpp.
@@ -18,6 +19,8 @@
   EuclideanKernels euclidean_kernels(int, bool);          \
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
   BoundaryKernel boundary_kernel(bool, FloatType);        \
+  WarpCopyKernel warp_copy_kernel(int, bool);             \
+  WarpKernels warp_kernels(WarpMode, WarpType, int);      \
   }
 
 MEDKERN_DECLARE_VARIANTS(baseline)
@@ -90,6 +93,14 @@ HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, i
 
 BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
   return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
+}
+
+WarpCopyKernel warp_copy_kernel(int bytes, bool float64) {
+  return MEDKERN_VARIANT(active_isa(), warp_copy_kernel, bytes, float64);
+}
+
+WarpKernels warp_kernels(WarpMode mode, WarpType type, int width) {
+  return MEDKERN_VARIANT(active_isa(), warp_kernels, mode, type, width);
 }
 
 EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {

@@ -27,6 +27,7 @@ from medkern.ops.surface import (
     hausdorff_distance,
     normalized_surface_dice,
 )
+from medkern.ops.warp import compose, integrate_velocity, warp
 from medkern.rules.geodesic import Geodesic, GeodesicInfo
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "average_surface_distance",
     "boundary_loss",
     "chamfer_distance",
+    "compose",
     "euclidean_distance",
     "geodesic_distance",
     "geodesic_path",
@@ -44,11 +46,13 @@ __all__ = [
     "haar_wavedec",
     "haar_waverec",
     "hausdorff_distance",
+    "integrate_velocity",
     "intensity_distance",
     "max_distance_along_path",
     "minimum_barrier_distance",
     "normalized_surface_dice",
     "signed_distance_map",
+    "warp",
 ]
 
 load_libraries()
