@@ -280,9 +280,8 @@ inline void copy_nearest(const WarpProblem& p, const Tensor& image, const Tensor
   const TorchThreads threads;
   const int64_t per_row = std::max<int64_t>(1, p.out[2] * p.channels);
   for (int64_t sample = 0; sample < p.batch; ++sample) {
-    threads.run(
-        p.rows(), std::max<int64_t>(1, 16384 / per_row),
-        [&](int64_t begin, int64_t end) { kernel(p, copy, sample, begin, end); });
+    threads.run(p.rows(), std::max<int64_t>(1, 16384 / per_row),
+                [&](int64_t begin, int64_t end) { kernel(p, copy, sample, begin, end); });
   }
 }
 
@@ -296,8 +295,8 @@ inline Tensor warp_cpu(const Tensor& image, const Tensor& displacement, const st
                   "image must be floating point, or integers with mode nearest");
   WarpGeometry geometry(image, space_of(image), displacement, padding, normalized);
   const Tensor x = torch::stable::contiguous(image);
-  const Tensor out = empty_packed(
-      image, with_lead(image.size(0), image.size(1), space_of(displacement)), type);
+  const Tensor out =
+      empty_packed(image, with_lead(image.size(0), image.size(1), space_of(displacement)), type);
   if (how == WarpMode::nearest) {
     copy_nearest(geometry.problem, x, out);
   } else {

@@ -27,8 +27,8 @@ enum class WarpMode { nearest = 1, linear = 2, cubic = 4 };  // taps per axis
 enum class WarpPadding { zeros, border, reflection };
 enum class WarpType { float16, bfloat16, float32, float64 };
 
-constexpr int64_t kWarpChunk = 64;           // voxels of a row whose taps are held in the L1 cache
-constexpr int kWarpWidths[] = {1, 4, 8};     // channels of a group
+constexpr int64_t kWarpChunk = 64;        // voxels of a row whose taps are held in the L1 cache
+constexpr int kWarpWidths[] = {1, 4, 8};  // channels of a group
 constexpr int64_t kWarpFar = int64_t{1} << 30;  // voxels outside: whoever is farther is there
 
 struct WarpProblem {
@@ -37,8 +37,8 @@ struct WarpProblem {
   int64_t size[3] = {1, 1, 1}, out[3] = {1, 1, 1};
   WarpPadding padding = WarpPadding::zeros;
   double scale[3] = {1, 1, 1};
-  const void* whole[3] = {};  // per output index; int32_t for float, int64_t for double
-  const void* part[3] = {};   // in the compute type
+  const void* whole[3] = {};           // per output index; int32_t for float, int64_t for double
+  const void* part[3] = {};            // in the compute type
   const void* displacement = nullptr;  // in the compute type
   bool add_displacement = false;       // compose: out += u
 

@@ -32,8 +32,7 @@ MEDKERN_INLINE void load_pairs(const C* image, const int64_t* z, const int64_t* 
     const auto pairs = [&](int from) {
       const Vec<int64_t> at =
           load<int64_t>(z + from) + load<int64_t>(y + from) + load<int64_t>(x + from);
-      return reinterpret_cast<Vec<float>>(
-          _mm512_mask_i64gather_pd(
+      return reinterpret_cast<Vec<float>>(_mm512_mask_i64gather_pd(
           _mm512_setzero_pd(), 0xff, reinterpret_cast<__m512i>(at), image, 4));
     };
     deinterleave(pairs(0), pairs(8), first, second);

@@ -97,9 +97,7 @@ def warp(
     return restore(_warp(x, u, mode, padding, units == "normalized", backend=backend))
 
 
-def compose(
-    u: ArrayT, v: ArrayT, *, padding: str = "zeros", backend: str | None = None
-) -> ArrayT:
+def compose(u: ArrayT, v: ArrayT, *, padding: str = "zeros", backend: str | None = None) -> ArrayT:
     """The displacement of (id + u) after (id + v): v(p) + u(p + v(p)).
 
     Warping by it is warping by u, then by v: warp(warp(I, u), v) = warp(I, compose(u, v)) but for
@@ -351,24 +349,27 @@ def _samples(dtype: torch.dtype) -> Iterator[Sample]:
     def case(name: str, x: Tensor, out: Sequence[int], *how: Any, turn: bool = False) -> Sample:
         of = dtype if floating else torch.float32
         u = _field((x.shape[0], len(out), *out), generator, of)
+        u = u / 8 if name == "size-1" else u
         u = u.transpose(0, 1).contiguous().transpose(0, 1) if turn else u
         mode, *rest = how
         return Sample(name, (x, u, mode if floating else "nearest", *rest))
 
     yield case("contiguous", image(2, 1, 4, 6), (4, 6), "linear", "zeros", False)
+    yield case("empty-batch", image(0, 3, 4, 4), (4, 4), "linear", "zeros", False)
+    yield case("size-1", image(1, 2, 1, 1), (1, 1), "linear", "zeros", False)
     yield case("wide", image(1, 1, 3, 37), (3, 37), "linear", "border", False)
     yield case("transposed", image(2, 3, 6, 4).transpose(2, 3), (4, 6), "linear", "border", False)
     strided = image(2, 6, 9, 9)[:, 1:, 1::2, :-1]
     yield case("sliced", strided, (4, 8), "cubic", "reflection", False, turn=True)
     yield case("expanded", image(1, 1, 1, 5).expand(2, 1, 5, 5), (5, 5), "cubic", "zeros", False)
+    yield case("nearest", image(1, 2, 2, 3, 4), (2, 3, 4), "nearest", "zeros", False)
+    if not floating:
+        return
     last = image(2, 5, 4, 7).contiguous(memory_format=torch.channels_last)
     yield case("channels_last", last, (4, 7), "linear", "reflection", False)
-    yield case("empty-batch", image(0, 3, 4, 4), (4, 4), "linear", "zeros", False)
-    yield case("size-1", image(1, 2, 1, 1), (1, 1), "linear", "zeros", False)
     yield case("volume", image(1, 1, 3, 4, 5), (3, 4, 5), "linear", "reflection", False)
     yield case("volume-normalized", image(1, 2, 3, 4, 5), (2, 3, 4), "linear", "zeros", True)
     yield case("cubic", image(1, 17, 2, 3, 4), (2, 3, 4), "cubic", "border", False)
-    yield case("nearest", image(1, 2, 2, 3, 4), (2, 3, 4), "nearest", "zeros", False)
 
 
 def _backward_samples(dtype: torch.dtype) -> Iterator[tuple[str, Tensor, Tensor, Tensor, Any]]:
@@ -385,21 +386,17 @@ def _transpose_samples(dtype: torch.dtype) -> Iterator[Sample]:
 
 def _slope_samples(dtype: torch.dtype) -> Iterator[Sample]:
     for name, grad, image, u, how in _backward_samples(dtype):
-        if name not in ("nearest", "size-1"):
+        if name != "nearest":
             yield Sample(name, (grad, image, u, *how))
-        if name == "size-1":
-            yield Sample(name, (grad, image, u, "linear", "zeros", False))
 
 
 def _compose_samples(dtype: torch.dtype) -> Iterator[Sample]:
+    names = ("contiguous", "transposed", "sliced", "expanded", "empty-batch", "size-1", "volume")
     for name, (image, u, *_) in ((s.name, s.args) for s in _samples(dtype)):
-        if image.shape[1] not in (1, 3) and name not in ("sliced", "size-1", "channels_last"):
-            continue
-        axes = u.shape[1]
-        moving = image[:, :1].expand(-1, axes, *image.shape[2:])
-        if name in ("sliced", "channels_last"):
-            moving = image[:, :axes]
-        yield Sample(name, (moving, u, "reflection" if name == "wide" else "zeros"))
+        if name in (*names, "channels_last"):
+            axes = u.shape[1]
+            moving = image[:, :axes] if image.shape[1] >= axes else image.expand_as(u)
+            yield Sample(name, (moving, u, "border" if name == "sliced" else "zeros"))
 
 
 _HOW = "str mode, str padding, bool normalized"

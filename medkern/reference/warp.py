@@ -34,7 +34,7 @@ class How(NamedTuple):
 class Taps(NamedTuple):
     """Of one axis, for every output voxel: indices and weights, [taps] of [B, *out]."""
 
-    index: list[Tensor]
+    where: list[Tensor]
     inside: list[Tensor]
     weight: list[Tensor]
 
@@ -146,12 +146,12 @@ def corners(
         for a, (n, order) in enumerate(zip(size, orders, strict=True))
     ]
     found = []
-    for choice in itertools.product(*(range(len(a.index)) for a in axes)):
+    for choice in itertools.product(*(range(len(a.where)) for a in axes)):
         index = torch.zeros_like(axes[0].index[0])
         inside = torch.ones_like(axes[0].inside[0])
         weight = torch.ones_like(axes[0].weight[0])
         for a, k, n in zip(axes, choice, size, strict=True):
-            index = index * n + a.index[k]
+            index = index * n + a.where[k]
             inside = inside & a.inside[k]
             weight = weight * a.weight[k]
         found.append((index.unsqueeze(1), inside.unsqueeze(1), weight.unsqueeze(1)))
@@ -187,7 +187,8 @@ def spread(
         part = torch.where(inside & (weight != 0) & ~weight.isnan(), weight * grad, 0.0)
         where = index.flatten(2).expand(-1, grad.shape[1], -1)
         total = total.scatter_add(2, where, part.flatten(2))
-    return total.unflatten(2, tuple(size))
+    volume: Tensor = total.unflatten(2, tuple(size))
+    return volume
 
 
 def along(axes: int, *which: int) -> list[int]:
@@ -195,9 +196,7 @@ def along(axes: int, *which: int) -> list[int]:
     return [which.count(axis) for axis in range(axes)]
 
 
-def warp(
-    image: Tensor, displacement: Tensor, mode: str, padding: str, normalized: bool
-) -> Tensor:
+def warp(image: Tensor, displacement: Tensor, mode: str, padding: str, normalized: bool) -> Tensor:
     """image [B, C, *space] at p + u(p), u = displacement [B, D, *out] -> [B, C, *out]."""
     how = How(mode, padding, normalized)
     if not image.is_floating_point():
