@@ -147,7 +147,7 @@ def corners(
     ]
     found = []
     for choice in itertools.product(*(range(len(a.where)) for a in axes)):
-        index = torch.zeros_like(axes[0].index[0])
+        index = torch.zeros_like(axes[0].where[0])
         inside = torch.ones_like(axes[0].inside[0])
         weight = torch.ones_like(axes[0].weight[0])
         for a, k, n in zip(axes, choice, size, strict=True):
