@@ -1,4 +1,4 @@
-"""Warping, composition and integration of displacement fields: brain-sized volumes at batch 1.
+"""Displacement fields: warping, composition, integration, Jacobians and smoothness, at batch 1.
 
 The reference builds the grid that `grid_sample` wants from the displacement, as every registration
 network does: add the identity, normalise, flip the components, move them last. VoxelMorph's layer
@@ -30,6 +30,10 @@ def cases() -> Iterable[Case]:
     yield warp_case((1, 1, 96, 96, 96), mode="nearest")
     yield compose_case((1, 3, 80, 96, 80), steps=1)
     yield compose_case((1, 3, 80, 96, 80), steps=STEPS)
+    yield jacobian_case((1, 3, 96, 96, 96))
+    yield jacobian_case((1, 3, 96, 96, 96), folding=True)
+    yield smoothness_case((1, 3, 96, 96, 96), quick=True)
+    yield smoothness_case((1, 3, 160, 192, 224))
 
 
 def warp_case(shape: tuple[int, ...], *, mode: str = "linear", quick: bool = False) -> Case:
@@ -73,6 +77,57 @@ def compose_case(shape: tuple[int, ...], *, steps: int) -> Case:
         bytes_backward=steps * 4 * field_bytes,
         flops=steps * math.prod(shape) * 22,
     )
+
+
+def jacobian_case(shape: tuple[int, ...], *, folding: bool = False) -> Case:
+    field_bytes, voxels = 4 * math.prod(shape), math.prod(shape[2:])
+    how = {"return_folding": True} if folding else {}
+    return Case(
+        op="jacobian_determinant",
+        name=f"jacobian_determinant/{'x'.join(map(str, shape))}/float32" + "/folding" * folding,
+        inputs=lambda: (displacement(shape),),
+        native=lambda u: medkern.jacobian_determinant(u, **how),
+        reference=lambda u: determinant(u, folding),
+        tolerance=1e-5,
+        backward=not folding,
+        bytes_moved=field_bytes + 4 * voxels,
+        bytes_backward=2 * field_bytes + 4 * voxels,
+    )
+
+
+def smoothness_case(shape: tuple[int, ...], *, quick: bool = False) -> Case:
+    field_bytes = 4 * math.prod(shape)
+    return Case(
+        op="diffusion_smoothness_loss",
+        name=f"diffusion_smoothness_loss/{'x'.join(map(str, shape))}/float32",
+        inputs=lambda: (displacement(shape),),
+        native=medkern.diffusion_smoothness_loss,
+        reference=gradient_loss,
+        tolerance=1e-5,
+        bytes_moved=field_bytes,
+        bytes_backward=2 * field_bytes,
+        bound="read",
+        quick=quick,
+    )
+
+
+def determinant(u: Tensor, folding: bool) -> Any:
+    """As evaluation scripts have it, with torch.gradient for numpy's."""
+    axes = tuple(range(1, u.dim() - 1))
+    (dz, dy, dx) = torch.gradient(u[0], dim=axes)
+    j = torch.stack([dz, dy, dx], dim=1)  # [i, j, D, H, W]
+    j = j + torch.eye(3, dtype=u.dtype, device=u.device).view(3, 3, 1, 1, 1)
+    minors = torch.linalg.cross(j[:, 1], j[:, 2], dim=0)
+    det = (j[:, 0] * minors).sum(0)[None, None]
+    return (det, (det <= 0).flatten(1).sum(1)) if folding else det
+
+
+def gradient_loss(u: Tensor) -> Tensor:
+    """VoxelMorph's Grad("l2")."""
+    d = torch.mean((u[:, :, 1:] - u[:, :, :-1]) ** 2)
+    d = d + torch.mean((u[:, :, :, 1:] - u[:, :, :, :-1]) ** 2)
+    d = d + torch.mean((u[:, :, :, :, 1:] - u[:, :, :, :, :-1]) ** 2)
+    return d / 3
 
 
 def noise(shape: tuple[int, ...]) -> Tensor:

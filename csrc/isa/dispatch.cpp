@@ -6,6 +6,7 @@
 
 #include "core/boundary.hpp"
 #include "core/euclidean.hpp"
+#include "core/field.hpp"
 #include "core/geodesic.hpp"
 #include "core/haar.hpp"
 #include "core/warp.hpp"
@@ -19,6 +20,7 @@
   EuclideanKernels euclidean_kernels(int, bool);          \
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
   BoundaryKernel boundary_kernel(bool, FloatType);        \
+  FieldKernel field_kernel(FieldTask, FieldType);         \
   WarpCopyKernel warp_copy_kernel(int, bool);             \
   WarpKernels warp_kernels(WarpMode, WarpType, int);      \
   }
@@ -93,6 +95,10 @@ HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, i
 
 BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
   return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
+}
+
+FieldKernel field_kernel(FieldTask task, FieldType type) {
+  return MEDKERN_VARIANT(active_isa(), field_kernel, task, type);
 }
 
 WarpCopyKernel warp_copy_kernel(int bytes, bool float64) {

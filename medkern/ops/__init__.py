@@ -8,6 +8,7 @@ from medkern.ops.boundary import (
 from medkern.ops.euclidean import (
     euclidean_distance,
 )
+from medkern.ops.field import diffusion_smoothness_loss, jacobian_determinant
 from medkern.ops.geodesic import (
     chamfer_distance,
     geodesic_distance,
@@ -37,6 +38,7 @@ __all__ = [
     "boundary_loss",
     "chamfer_distance",
     "compose",
+    "diffusion_smoothness_loss",
     "euclidean_distance",
     "geodesic_distance",
     "geodesic_path",
@@ -48,6 +50,7 @@ __all__ = [
     "hausdorff_distance",
     "integrate_velocity",
     "intensity_distance",
+    "jacobian_determinant",
     "max_distance_along_path",
     "minimum_barrier_distance",
     "normalized_surface_dice",
