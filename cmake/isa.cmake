@@ -12,7 +12,7 @@ if(MEDKERN_ISA_VARIANTS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64
 endif()
 
 file(GLOB family_sources CONFIGURE_DEPENDS csrc/isa/*.cpp)
-list(FILTER family_sources EXCLUDE REGEX "dispatch\\.cpp$")
+list(FILTER family_sources EXCLUDE REGEX "(dispatch|selectors)\\.cpp$")
 
 # Sanitized kernels are tested, not timed; optimising them takes minutes.
 set(isa_optimisation -O3)
@@ -20,7 +20,7 @@ if(MEDKERN_SANITIZE)
   set(isa_optimisation -O1)
 endif()
 
-add_library(medkern_kernels STATIC csrc/isa/dispatch.cpp)
+add_library(medkern_kernels STATIC csrc/isa/dispatch.cpp csrc/isa/selectors.cpp)
 target_link_libraries(medkern_kernels PUBLIC medkern_flags)
 foreach(isa IN LISTS isa_variants)
   add_library(medkern_${isa} OBJECT ${family_sources})

@@ -4,37 +4,7 @@
 #include <cstring>
 #include <string>
 
-#include "core/boundary.hpp"
-#include "core/convlstm.hpp"
-#include "core/convlstm_winograd.hpp"
-#include "core/euclidean.hpp"
-#include "core/geodesic.hpp"
-#include "core/haar.hpp"
 #include "isa/isa.hpp"
-
-// One declaration per selector and variant; the variants live in csrc/isa/<family>.cpp.
-#define MEDKERN_DECLARE_VARIANTS(ns)                        \
-  namespace medkern::ns {                                   \
-  GeodesicKernel geodesic_parents_kernel(bool);             \
-  GeodesicKernel geodesic_solve_kernel(bool);               \
-  EuclideanKernels euclidean_kernels(int, bool);            \
-  HaarKernel haar_kernel(HaarMode, bool, HaarDType, int);   \
-  BoundaryKernel boundary_kernel(bool, FloatType);          \
-  ConvLSTMKernel convlstm_gates_kernel(bool, ConvLSTMType); \
-  WinogradKernels winograd_kernels();                       \
-  }
-
-MEDKERN_DECLARE_VARIANTS(baseline)
-#if defined(MEDKERN_X86)
-MEDKERN_DECLARE_VARIANTS(avx2)
-MEDKERN_DECLARE_VARIANTS(avx512)
-#define MEDKERN_VARIANT(isa, selector, ...)                    \
-  (isa == Isa::avx512 ? medkern::avx512::selector(__VA_ARGS__) \
-   : isa == Isa::avx2 ? medkern::avx2::selector(__VA_ARGS__)   \
-                      : medkern::baseline::selector(__VA_ARGS__))
-#else
-#define MEDKERN_VARIANT(isa, selector, ...) medkern::baseline::selector(__VA_ARGS__)
-#endif
 
 namespace medkern {
 namespace {
@@ -60,55 +30,9 @@ std::atomic<Isa>& current() {
   return isa;
 }
 
-// The widest variant, of those allowed, whose vectors of `compute_bytes` fit into a row.
-[[maybe_unused]] Isa fitting_isa(int64_t row, int compute_bytes) {
-  const Isa isa = active_isa();
-  if (isa == Isa::avx512 && row >= 64 / compute_bytes) return Isa::avx512;
-  if (isa != Isa::baseline && row >= 32 / compute_bytes) return Isa::avx2;
-  return Isa::baseline;
-}
-
-int compute_bytes(HaarDType dtype) {
-  if (dtype == HaarDType::uint8) return 2;
-  return dtype == HaarDType::float64 ? 8 : 4;
-}
-
 }  // namespace
 
 Isa active_isa() { return current().load(std::memory_order_relaxed); }
-
-GeodesicKernel geodesic_parents_kernel(bool float64) {
-  [[maybe_unused]] const Isa isa = active_isa();
-  return MEDKERN_VARIANT(isa, geodesic_parents_kernel, float64);
-}
-
-GeodesicKernel geodesic_solve_kernel(bool float64) {
-  [[maybe_unused]] const Isa isa = active_isa();
-  return MEDKERN_VARIANT(isa, geodesic_solve_kernel, float64);
-}
-
-HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, int64_t row) {
-  [[maybe_unused]] const Isa isa = fitting_isa(row, compute_bytes(dtype));
-  return MEDKERN_VARIANT(isa, haar_kernel, mode, adjoint, dtype, ndim);
-}
-
-BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
-  return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
-}
-
-ConvLSTMKernel convlstm_gates_kernel(bool backward, ConvLSTMType type) {
-  return MEDKERN_VARIANT(active_isa(), convlstm_gates_kernel, backward, type);
-}
-
-WinogradKernels winograd_kernels() {
-  [[maybe_unused]] const Isa isa = active_isa();
-  return MEDKERN_VARIANT(isa, winograd_kernels);
-}
-
-EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {
-  [[maybe_unused]] const Isa isa = active_isa();
-  return MEDKERN_VARIANT(isa, euclidean_kernels, label_bytes, wide);
-}
 
 }  // namespace medkern
 

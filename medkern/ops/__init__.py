@@ -9,6 +9,7 @@ from medkern.ops.convlstm import convlstm, convlstm_gates
 from medkern.ops.euclidean import (
     euclidean_distance,
 )
+from medkern.ops.field import diffusion_smoothness_loss, jacobian_determinant
 from medkern.ops.geodesic import (
     chamfer_distance,
     geodesic_distance,
@@ -28,6 +29,7 @@ from medkern.ops.surface import (
     hausdorff_distance,
     normalized_surface_dice,
 )
+from medkern.ops.warp import compose, integrate_velocity, warp
 from medkern.rules.geodesic import Geodesic, GeodesicInfo
 
 __all__ = [
@@ -38,6 +40,8 @@ __all__ = [
     "chamfer_distance",
     "convlstm",
     "convlstm_gates",
+    "compose",
+    "diffusion_smoothness_loss",
     "euclidean_distance",
     "geodesic_distance",
     "geodesic_path",
@@ -47,11 +51,14 @@ __all__ = [
     "haar_wavedec",
     "haar_waverec",
     "hausdorff_distance",
+    "integrate_velocity",
     "intensity_distance",
+    "jacobian_determinant",
     "max_distance_along_path",
     "minimum_barrier_distance",
     "normalized_surface_dice",
     "signed_distance_map",
+    "warp",
 ]
 
 load_libraries()

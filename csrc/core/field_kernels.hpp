@@ -1,0 +1,274 @@
+// The kernels declared in field.hpp, compiled once per instruction set by csrc/isa/field.cpp.
+#pragma once
+
+#include "common/storage.hpp"
+#include "field.hpp"
+
+namespace medkern::MEDKERN_ISA {
+
+// S: storage type.
+template <class S>
+struct FieldRun {
+  using C = Compute<S>;
+
+  // The rows that the differences at a row read, of the components z, y, x; `scale` is one over the
+  // distance of the two that are subtracted, 0 along an axis of size 1.
+  struct Rows {
+    const S *middle[3], *before[3][2], *after[3][2];  // [component][axis z, y]
+    C scale[2], inside, ends;                         // inside, ends: along x
+  };
+
+  static C scale_at(const FieldProblem& p, int64_t sample, int axis, int64_t x) {
+    const int64_t last = p.size[axis] - 1;
+    if (last == 0) return 0;
+    const double length = p.spacing[sample * 3 + axis];
+    return static_cast<C>(x == 0 || x == last ? 1 / length : 0.5 / length);
+  }
+
+  static Rows rows_at(const FieldProblem& p, int64_t sample, int64_t z, int64_t y, const S* zeros) {
+    Rows rows;
+    const int64_t at[2] = {z, y}, step[2] = {p.size[1] * p.size[2], p.size[2]};
+    for (int i = 0; i < 3; ++i) {
+      const int component = i - 3 + p.axes;
+      const S* middle = zeros;
+      if (component >= 0) {
+        middle = static_cast<const S*>(p.u) + (sample * p.axes + component) * p.voxels() +
+                 z * step[0] + y * step[1];
+      }
+      rows.middle[i] = middle;
+      for (int axis = 0; axis < 2; ++axis) {
+        const bool moves = component >= 0;
+        rows.before[i][axis] = middle - (moves && at[axis] > 0 ? step[axis] : 0);
+        rows.after[i][axis] = middle + (moves && at[axis] + 1 < p.size[axis] ? step[axis] : 0);
+      }
+    }
+    for (int axis = 0; axis < 2; ++axis) rows.scale[axis] = scale_at(p, sample, axis, at[axis]);
+    rows.ends = scale_at(p, sample, 2, 0);
+    rows.inside = p.size[2] > 2 ? scale_at(p, sample, 2, 1) : C{};
+    return rows;
+  }
+
+  struct Vector {
+    C z, y, x;
+  };
+
+  static MEDKERN_INLINE C value(const S* row, int64_t x) { return load_one<C>(row + x); }
+
+  // Column `axis` of 1 + du/dx at voxel x, whose neighbours along x are `low` and `high`.
+  template <int Axis>
+  static MEDKERN_INLINE Vector column(const Rows& r, int64_t x, int64_t low, int64_t high,
+                                      C scale) {
+    C d[3];
+    for (int i = 0; i < 3; ++i) {
+      if constexpr (Axis == 2) {
+        d[i] = (value(r.middle[i], high) - value(r.middle[i], low)) * scale;
+      } else {
+        d[i] = (value(r.after[i][Axis], x) - value(r.before[i][Axis], x)) * r.scale[Axis];
+      }
+    }
+    d[Axis] += 1;
+    return {d[0], d[1], d[2]};
+  }
+
+  static MEDKERN_INLINE Vector cross(const Vector& a, const Vector& b) {
+    return {a.y * b.x - a.x * b.y, a.x * b.z - a.z * b.x, a.z * b.y - a.y * b.z};
+  }
+
+  // body(x, low, high, scale) for every voxel of a row.
+  template <class Body>
+  static MEDKERN_INLINE void each_voxel(const Rows& r, int64_t n, const Body& body) {
+    body(0, 0, n > 1 ? 1 : 0, r.ends);
+#pragma GCC ivdep
+    for (int64_t x = 1; x < n - 1; ++x) body(x, x - 1, x + 1, r.inside);
+    if (n > 1) body(n - 1, n - 2, n - 1, r.ends);
+  }
+
+  static void jacobian(const FieldProblem& p, int64_t begin, int64_t end, void* scratch) {
+    S* zeros = static_cast<S*>(scratch);
+    const int64_t n = p.size[2];
+    for (int64_t x = 0; x < n; ++x) zeros[x] = S{};
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t y = row % p.size[1], plane = row / p.size[1];
+      const Rows r = rows_at(p, plane / p.size[0], plane % p.size[0], y, zeros);
+      S* out = static_cast<S*>(p.out) + row * n;
+      each_voxel(r, n, [&](int64_t x, int64_t low, int64_t high, C scale) {
+        const Vector a = column<0>(r, x, low, high, scale), b = column<1>(r, x, low, high, scale);
+        const Vector turned = cross(b, column<2>(r, x, low, high, scale));
+        store_one(out + x, a.z * turned.z + a.y * turned.y + a.x * turned.x);
+      });
+      if (!p.folds) continue;
+      int64_t folds = 0;
+      for (int64_t x = 0; x < n; ++x) folds += value(out, x) <= 0;
+      p.folds[row] = folds;
+    }
+  }
+
+  // The cofactors of a column at a row, times gradient and scale, in three rows of `to`.
+  template <int Axis>
+  static void cofactors(const FieldProblem& p, int64_t sample, int64_t z, int64_t y, const S* zeros,
+                        C* to) {
+    const int64_t n = p.size[2];
+    const Rows r = rows_at(p, sample, z, y, zeros);
+    const S* grad = static_cast<const S*>(p.grad) + ((sample * p.size[0] + z) * p.size[1] + y) * n;
+    each_voxel(r, n, [&](int64_t x, int64_t low, int64_t high, C scale) {
+      const Vector first = column<(Axis + 1) % 3>(r, x, low, high, scale);
+      const Vector k = cross(first, column<(Axis + 2) % 3>(r, x, low, high, scale));
+      const C by = value(grad, x) * (Axis == 2 ? scale : r.scale[Axis == 2 ? 0 : Axis]);
+      to[x] = by * k.z;
+      to[n + x] = by * k.y;
+      to[2 * n + x] = by * k.x;
+    });
+  }
+
+  // Adds what voxels of the rows before and after took from this row with + and -.
+  template <int Axis>
+  static void add_across(const FieldProblem& p, int64_t sample, int64_t z, int64_t y,
+                         const S* zeros, C* rows, C* sums) {
+    const int64_t n = p.size[2], last = p.size[Axis] - 1, at = Axis == 0 ? z : y;
+    if (last == 0) return;
+    for (int64_t from = at - 1; from <= at + 1; ++from) {
+      const bool itself = from == at;
+      if (from < 0 || from > last || (itself && at != 0 && at != last)) continue;
+      cofactors<Axis>(p, sample, Axis == 0 ? from : z, Axis == 0 ? y : from, zeros, rows);
+      const C sign = itself ? (at == 0 ? C(-1) : C(1)) : (from < at ? C(1) : C(-1));
+      for (int64_t x = 0; x < 3 * n; ++x) sums[x] += sign * rows[x];
+    }
+  }
+
+  static void add_along(const C* rows, int64_t n, C* sums) {
+    if (n == 1) return;
+    for (int i = 0; i < 3; ++i) {
+      const C* k = rows + i * n;
+      C* sum = sums + i * n;
+      sum[0] -= k[0] + k[1];
+      for (int64_t x = 1; x < n - 1; ++x) sum[x] += k[x - 1] - k[x + 1];
+      sum[n - 1] += k[n - 2] + k[n - 1];
+    }
+  }
+
+  static void jacobian_backward(const FieldProblem& p, int64_t begin, int64_t end, void* scratch) {
+    const int64_t n = p.size[2];
+    C* rows = static_cast<C*>(scratch);
+    C* sums = rows + 3 * n;
+    S* zeros = reinterpret_cast<S*>(rows + 6 * n);
+    for (int64_t x = 0; x < n; ++x) zeros[x] = S{};
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t y = row % p.size[1], plane = row / p.size[1];
+      const int64_t sample = plane / p.size[0], z = plane % p.size[0];
+      for (int64_t x = 0; x < 3 * n; ++x) sums[x] = C{};
+      add_across<0>(p, sample, z, y, zeros, rows, sums);
+      add_across<1>(p, sample, z, y, zeros, rows, sums);
+      cofactors<2>(p, sample, z, y, zeros, rows);
+      add_along(rows, n, sums);
+      for (int i = 0; i < p.axes; ++i) {
+        S* out =
+            static_cast<S*>(p.out) + (sample * p.axes + i) * p.voxels() + (z * p.size[1] + y) * n;
+        const C* sum = sums + (3 - p.axes + i) * n;
+        for (int64_t x = 0; x < n; ++x) store_one(out + x, sum[x]);
+      }
+    }
+  }
+
+  // sum of |a[x] - b[x]|^1 or ^2
+  static double penalty(const S* a, const S* b, int64_t n, bool squares) {
+    constexpr int lanes = 16;
+    C sum[lanes] = {};
+    int64_t x = 0;
+    const auto add = [&](int lane, int64_t at) {
+      const C d = value(a, at) - value(b, at);
+      sum[lane] += squares ? d * d : (d < C{} ? -d : d);
+    };
+    for (; x + lanes <= n; x += lanes) {
+      for (int lane = 0; lane < lanes; ++lane) add(lane, x + lane);
+    }
+    for (int lane = 0; x < n; ++x, ++lane) add(lane, x);
+    for (int half = lanes / 2; half > 0; half /= 2) {
+      for (int lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
+    }
+    return static_cast<double>(sum[0]);
+  }
+
+  static void smoothness(const FieldProblem& p, int64_t begin, int64_t end, void*) {
+    const int64_t n = p.size[2], plane = p.size[1] * n;
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t y = row % p.size[1], z = row / p.size[1] % p.size[0];
+      const S* u = static_cast<const S*>(p.u) + row * n;
+      double* sums = p.sums + 3 * row;
+      sums[0] = z + 1 < p.size[0] ? penalty(u + plane, u, n, p.squares) : 0.0;
+      sums[1] = y + 1 < p.size[1] ? penalty(u + n, u, n, p.squares) : 0.0;
+      sums[2] = penalty(u + 1, u, n - 1, p.squares);
+    }
+  }
+
+  template <bool Squares>
+  static MEDKERN_INLINE C slope(C d) {
+    if constexpr (Squares) return d;
+    return d > C{} ? C{1} : d < C{} ? C{-1} : d;  // 0 and NaN stay
+  }
+
+  template <bool Squares>
+  static void smoothness_rows(const FieldProblem& p, int64_t begin, int64_t end) {
+    const int64_t n = p.size[2], plane = p.size[1] * n;
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t y = row % p.size[1], z = row / p.size[1] % p.size[0];
+      const int64_t sample = row / p.size[1] / p.size[0] / p.channels;
+      const S* u = static_cast<const S*>(p.u) + row * n;
+      S* out = static_cast<S*>(p.out) + row * n;
+      const S* up[2] = {z + 1 < p.size[0] ? u + plane : u, y + 1 < p.size[1] ? u + n : u};
+      const S* down[2] = {z > 0 ? u - plane : u, y > 0 ? u - n : u};
+      C scale[3];
+      for (int axis = 0; axis < 3; ++axis) {
+        const double length = p.spacing[3 * sample + axis];
+        const double by = p.weight[axis] / length * (Squares ? 2 / length : 1.0);
+        scale[axis] =
+            static_cast<C>(by * static_cast<double>(static_cast<const C*>(p.grad)[sample]));
+      }
+      const auto at = [&](int64_t x, int64_t low, int64_t high) {
+        const C here = value(u, x);
+        C sum = scale[2] *
+                (slope<Squares>(here - value(u, low)) - slope<Squares>(value(u, high) - here));
+        for (int axis = 0; axis < 2; ++axis) {
+          sum += scale[axis] * (slope<Squares>(here - value(down[axis], x)) -
+                                slope<Squares>(value(up[axis], x) - here));
+        }
+        store_one(out + x, sum);
+      };
+      at(0, 0, n > 1 ? 1 : 0);
+#pragma GCC ivdep
+      for (int64_t x = 1; x < n - 1; ++x) at(x, x - 1, x + 1);
+      if (n > 1) at(n - 1, n - 2, n - 1);
+    }
+  }
+
+  static void smoothness_backward(const FieldProblem& p, int64_t begin, int64_t end, void*) {
+    p.squares ? smoothness_rows<true>(p, begin, end) : smoothness_rows<false>(p, begin, end);
+  }
+
+  static FieldKernel select(FieldTask task) {
+    switch (task) {
+      case FieldTask::jacobian:
+        return jacobian;
+      case FieldTask::jacobian_backward:
+        return jacobian_backward;
+      case FieldTask::smoothness:
+        return smoothness;
+      default:
+        return smoothness_backward;
+    }
+  }
+};
+
+FieldKernel field_kernel(FieldTask task, FieldType type) {
+  switch (type) {
+    case FieldType::float16:
+      return FieldRun<Half>::select(task);
+    case FieldType::bfloat16:
+      return FieldRun<BFloat16>::select(task);
+    case FieldType::float64:
+      return FieldRun<double>::select(task);
+    default:
+      return FieldRun<float>::select(task);
+  }
+}
+
+}  // namespace medkern::MEDKERN_ISA

@@ -1,0 +1,1 @@
+#include "core/warp_kernels.hpp"
