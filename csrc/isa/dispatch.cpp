@@ -8,16 +8,22 @@
 #include "core/euclidean.hpp"
 #include "core/geodesic.hpp"
 #include "core/haar.hpp"
+#include "core/joint_histogram.hpp"
+#include "core/joint_moments.hpp"
+#include "core/local_ncc.hpp"
 #include "isa/isa.hpp"
 
 // One declaration per selector and variant; the variants live in csrc/isa/<family>.cpp.
-#define MEDKERN_DECLARE_VARIANTS(ns)                      \
-  namespace medkern::ns {                                 \
-  GeodesicKernel geodesic_parents_kernel(bool);           \
-  GeodesicKernel geodesic_solve_kernel(bool);             \
-  EuclideanKernels euclidean_kernels(int, bool);          \
-  HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
-  BoundaryKernel boundary_kernel(bool, FloatType);        \
+#define MEDKERN_DECLARE_VARIANTS(ns)                            \
+  namespace medkern::ns {                                       \
+  GeodesicKernel geodesic_parents_kernel(bool);                 \
+  GeodesicKernel geodesic_solve_kernel(bool);                   \
+  EuclideanKernels euclidean_kernels(int, bool);                \
+  HaarKernel haar_kernel(HaarMode, bool, HaarDType, int);       \
+  BoundaryKernel boundary_kernel(bool, FloatType);              \
+  JointHistogramKernel joint_histogram_kernel(bool, FloatType); \
+  JointMomentsKernel joint_moments_kernel(bool, FloatType);     \
+  LocalNccKernel local_ncc_kernel(LocalNccStage, FloatType);    \
   }
 
 MEDKERN_DECLARE_VARIANTS(baseline)
@@ -90,6 +96,18 @@ HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, i
 
 BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
   return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
+}
+
+JointHistogramKernel joint_histogram_kernel(bool backward, FloatType type) {
+  return MEDKERN_VARIANT(active_isa(), joint_histogram_kernel, backward, type);
+}
+
+JointMomentsKernel joint_moments_kernel(bool backward, FloatType type) {
+  return MEDKERN_VARIANT(active_isa(), joint_moments_kernel, backward, type);
+}
+
+LocalNccKernel local_ncc_kernel(LocalNccStage stage, FloatType type) {
+  return MEDKERN_VARIANT(active_isa(), local_ncc_kernel, stage, type);
 }
 
 EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {
