@@ -10,6 +10,9 @@
 #include "core/field.hpp"
 #include "core/geodesic.hpp"
 #include "core/haar.hpp"
+#include "core/joint_histogram.hpp"
+#include "core/joint_moments.hpp"
+#include "core/local_ncc.hpp"
 #include "core/warp.hpp"
 #include "isa/isa.hpp"
 
@@ -75,6 +78,12 @@ MEDKERN_SELECTOR(GeodesicKernel, geodesic_solve_kernel, (bool float64), (float64
 MEDKERN_SELECTOR_OF(fitting_isa(row, compute_bytes(dtype)), HaarKernel, haar_kernel,
                     (HaarMode mode, bool adjoint, HaarDType dtype, int ndim, int64_t row),
                     (mode, adjoint, dtype, ndim, row))
+MEDKERN_SELECTOR(JointHistogramKernel, joint_histogram_kernel, (bool backward, FloatType type),
+                 (backward, type))
+MEDKERN_SELECTOR(JointMomentsKernel, joint_moments_kernel, (bool backward, FloatType type),
+                 (backward, type))
+MEDKERN_SELECTOR(LocalNccKernel, local_ncc_kernel, (LocalNccStage stage, FloatType type),
+                 (stage, type))
 MEDKERN_SELECTOR(WarpCopyKernel, warp_copy_kernel, (int bytes, bool float64), (bytes, float64))
 MEDKERN_SELECTOR(WarpKernels, warp_kernels, (WarpMode mode, WarpType type, int width),
                  (mode, type, width))

@@ -1,5 +1,6 @@
 """Loss modules."""
 
 from medkern.losses.boundary import BoundaryLoss
+from medkern.losses.similarity import GlobalNCCLoss, LocalNCCLoss, MutualInformationLoss
 
-__all__ = ["BoundaryLoss"]
+__all__ = ["BoundaryLoss", "GlobalNCCLoss", "LocalNCCLoss", "MutualInformationLoss"]

@@ -24,6 +24,7 @@ from medkern.ops.haar import (
     haar_waverec,
 )
 from medkern.ops.maps import signed_distance_map
+from medkern.ops.similarity import global_ncc, local_ncc_loss, mutual_information_loss
 from medkern.ops.surface import (
     average_surface_distance,
     hausdorff_distance,
@@ -45,6 +46,7 @@ __all__ = [
     "euclidean_distance",
     "geodesic_distance",
     "geodesic_path",
+    "global_ncc",
     "haar_dwt",
     "haar_idwt",
     "haar_pool",
@@ -54,8 +56,10 @@ __all__ = [
     "integrate_velocity",
     "intensity_distance",
     "jacobian_determinant",
+    "local_ncc_loss",
     "max_distance_along_path",
     "minimum_barrier_distance",
+    "mutual_information_loss",
     "normalized_surface_dice",
     "signed_distance_map",
     "warp",

@@ -55,6 +55,13 @@ struct ExpParts {
   }
 };
 
+// exp(x) for x <= 0; 0 below `lowest`; NaN stays NaN.
+template <class C>
+MEDKERN_INLINE Vec<C> exp_of_negative(Vec<C> x) {
+  const ExpParts<C> parts = ExpParts<C>::of(x);
+  return x < ExpSeries<C>::lowest ? Vec<C>{} : parts.scale + parts.scale * parts.q;
+}
+
 template <class C>
 MEDKERN_INLINE Vec<C> magnitude(Vec<C> x) {
   return x < C{} ? -x : x;
@@ -64,8 +71,7 @@ MEDKERN_INLINE Vec<C> magnitude(Vec<C> x) {
 template <class C>
 MEDKERN_INLINE Vec<C> sigmoid(Vec<C> x) {
   const Vec<C> y = -magnitude<C>(x);
-  const ExpParts<C> parts = ExpParts<C>::of(y);
-  const Vec<C> e = y < ExpSeries<C>::lowest ? Vec<C>{} : parts.scale + parts.scale * parts.q;
+  const Vec<C> e = exp_of_negative<C>(y);
   return (x >= C{} ? Vec<C>{} + C{1} : e) / (e + C{1});
 }
 

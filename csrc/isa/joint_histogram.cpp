@@ -1,0 +1,1 @@
+#include "core/joint_histogram_kernels.hpp"

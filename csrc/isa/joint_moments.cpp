@@ -1,0 +1,1 @@
+#include "core/joint_moments_kernels.hpp"
