@@ -6,6 +6,7 @@
 
 #include "core/boundary.hpp"
 #include "core/euclidean.hpp"
+#include "core/fourier.hpp"
 #include "core/geodesic.hpp"
 #include "core/haar.hpp"
 #include "isa/isa.hpp"
@@ -18,6 +19,9 @@
   EuclideanKernels euclidean_kernels(int, bool);          \
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
   BoundaryKernel boundary_kernel(bool, FloatType);        \
+  SpectrumKernels spectrum_kernels(bool, SpectrumLoss);   \
+  NoiseKernel noise_kernel(bool);                         \
+  ModesKernels modes_kernels(bool);                       \
   }
 
 MEDKERN_DECLARE_VARIANTS(baseline)
@@ -90,6 +94,18 @@ HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, i
 
 BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
   return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
+}
+
+SpectrumKernels spectrum_kernels(bool float64, SpectrumLoss loss) {
+  return MEDKERN_VARIANT(active_isa(), spectrum_kernels, float64, loss);
+}
+
+NoiseKernel noise_kernel(bool float64) {
+  return MEDKERN_VARIANT(active_isa(), noise_kernel, float64);
+}
+
+ModesKernels modes_kernels(bool float64) {
+  return MEDKERN_VARIANT(active_isa(), modes_kernels, float64);
 }
 
 EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {
