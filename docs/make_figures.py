@@ -1,4 +1,4 @@
-"""Draw docs/images/haar.png: the Haar bands and the pooling modes on a real MRI slice.
+"""Draw docs/images: the Haar bands and pooling modes, and Fourier augmentation, of a real MRI slice.
 
 Run it with the `docs` extra installed: python docs/make_figures.py
 """
@@ -16,18 +16,23 @@ import numpy as np
 from matplotlib import pyplot
 from PIL import Image
 from torch import from_numpy
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import interpolate, max_pool2d
 
 import medkern as mk
 from medkern import data
 
 CROP = np.s_[184:256, 112:184]
 NAMES = ("LH", "HL", "HH")
-TARGET = Path(__file__).parent / "images" / "haar.png"
+IMAGES = Path(__file__).parent / "images"
 GAIN = 2.0  # of a constant image, in every mode but max
 
 
 def main() -> None:
+    draw_haar()
+    draw_augment()
+
+
+def draw_haar() -> None:
     image = data.as_planes(data.load("mr_abdomen"))  # [1, 1, H, W]
     low, *details = mk.haar_dwt(image)[0, 0]
     crop = np.ascontiguousarray(image[(..., *CROP)])
@@ -44,7 +49,27 @@ def main() -> None:
     )
     for axis, panel in zip(axes.flat, [*top, *bottom], strict=True):
         draw(axis, *panel)
-    save(figure)
+    save(figure, "haar.png")
+
+
+def draw_augment() -> None:
+    image = from_numpy(data.as_planes(data.load("mr_abdomen")))  # [1, 1, H, W]
+    ct = from_numpy(data.as_planes(data.load("ct")))
+    ct = interpolate(ct, size=image.shape[-2:], mode="bilinear")
+    jitter = mk.spectral_amplitude_jitter(image, seed=4, dc_clamp=True)
+    mild = mk.spectral_amplitude_jitter(image, alpha=1.0, beta=0.1, seed=4, dc_clamp=True)
+    swapped = mk.amplitude_swap(image, ct, beta=0.02)
+    panels = [
+        ("input", image, 0.6),
+        ("jitter, alpha 6, beta 0.5", jitter, 0.6),
+        ("jitter, alpha 1, beta 0.1", mild, 0.6),
+        ("amplitudes of the CT, beta 0.02", swapped, 0.8),
+        ("CT", ct, 1.0),
+    ]
+    figure, axes = pyplot.subplots(1, 5, figsize=(10, 1.7), layout="constrained")
+    for axis, (title, panel, high) in zip(axes.flat, panels, strict=True):
+        draw(axis, title, panel[0, 0].numpy(), 0.0, high)
+    save(figure, "augment.png", dpi=100)
 
 
 def draw(axis: Any, title: str, image: Any, low: float, high: float) -> None:
@@ -53,12 +78,13 @@ def draw(axis: Any, title: str, image: Any, low: float, high: float) -> None:
     axis.set_axis_off()
 
 
-def save(figure: Any) -> None:
+def save(figure: Any, name: str, dpi: int = 110) -> None:
     """As an 8-bit grey PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format="png")
-    Image.open(buffer).convert("L").save(TARGET, optimize=True)
-    print(f"wrote {TARGET.name}, {TARGET.stat().st_size / 1e3:.0f} kB")
+    figure.savefig(buffer, dpi=dpi, format="png")
+    target = IMAGES / name
+    Image.open(buffer).convert("L").save(target, optimize=True)
+    print(f"wrote {name}, {target.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

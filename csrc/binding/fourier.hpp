@@ -1,4 +1,5 @@
-// The Fourier ops on tensors: torch's transforms, reached through its dispatcher, around our sweeps.
+// The Fourier ops on tensors: torch's transforms, reached through its dispatcher, around our
+// sweeps.
 //
 // What runs between the transforms is the backend's, of the CPU or of a device; the tensor tells it
 // the dtype and the device:
@@ -26,8 +27,7 @@ enum class FftNorm : int64_t { none, by_root_n, by_n };
 // aten::<name>(arguments...) -> Tensor
 template <class... Arguments>
 Tensor call_aten(const char* name, const Arguments&... arguments) {
-  std::array<StableIValue, sizeof...(Arguments)> stack{
-      torch::stable::detail::from(arguments)...};
+  std::array<StableIValue, sizeof...(Arguments)> stack{torch::stable::detail::from(arguments)...};
   STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
@@ -146,10 +146,9 @@ Tensor spectrum_loss_backward(const Tensor& x, const Tensor& y, const Tensor& gr
                               const std::optional<Tensor>& peak, int64_t width, std::string kind,
                               double parameter, bool log) {
   SpectrumInputs inputs(x, y, peak, width, kind, parameter, log);
-  STD_TORCH_CHECK(
-      grad.dim() == 2 && grad.size(0) == x.size(0) && grad.size(1) == x.size(1) &&
-          grad.scalar_type() == x.scalar_type(),
-      "grad must be [B, C], in the dtype of the spectra");
+  STD_TORCH_CHECK(grad.dim() == 2 && grad.size(0) == x.size(0) && grad.size(1) == x.size(1) &&
+                      grad.scalar_type() == x.scalar_type(),
+                  "grad must be [B, C], in the dtype of the spectra");
   const Tensor weights = torch::stable::contiguous(grad);
   const Tensor out = dense(x, {x.size(0), x.size(1), x.size(2), x.size(3), 2});
   inputs.problem.grad = weights.data_ptr();
@@ -169,14 +168,20 @@ Tensor amplitude_jitter(const Tensor& x, const Tensor& stream, double alpha, dou
   if (images.numel() == 0) return dense(x, {x.size(0), x.size(1), x.size(2), x.size(3)});
   const Tensor keys = torch::stable::contiguous(stream);
   const Tensor spectrum = half_spectrum(images, FftNorm::none);
-  const NoiseProblem problem{x.size(0) * x.size(1), x.size(1),   x.size(2), x.size(3),
-                             spectrum.data_ptr(),   static_cast<const int64_t*>(keys.data_ptr()),
-                             alpha,                 beta,        per_channel,
+  const NoiseProblem problem{x.size(0) * x.size(1),
+                             x.size(1),
+                             x.size(2),
+                             x.size(3),
+                             spectrum.data_ptr(),
+                             static_cast<const int64_t*>(keys.data_ptr()),
+                             alpha,
+                             beta,
+                             per_channel,
                              dc_clamp};
   Backend::multiply_by_noise(problem, spectrum);
-  return torch::stable::contiguous(call_aten(
-      "aten::_fft_c2r", call_aten("aten::view_as_complex", spectrum), std::vector<int64_t>{2, 3},
-      static_cast<int64_t>(FftNorm::by_n), x.size(3)));
+  return torch::stable::contiguous(
+      call_aten("aten::_fft_c2r", call_aten("aten::view_as_complex", spectrum),
+                std::vector<int64_t>{2, 3}, static_cast<int64_t>(FftNorm::by_n), x.size(3)));
 }
 
 // Cosines and sines of 2 pi k n / size for k of the rows and n of the columns: [rows, stride], or
@@ -203,9 +208,7 @@ struct WaveTable {
   }
 };
 
-inline int64_t padded_modes(int64_t radius) {
-  return (radius + kModesPad) / kModesPad * kModesPad;
-}
+inline int64_t padded_modes(int64_t radius) { return (radius + kModesPad) / kModesPad * kModesPad; }
 
 template <class Backend>
 Tensor low_modes(const Tensor& x, int64_t radius) {
@@ -213,7 +216,7 @@ Tensor low_modes(const Tensor& x, int64_t radius) {
   STD_TORCH_CHECK(radius >= 0 && radius <= std::max(x.size(2), x.size(3)),
                   "radius must be from 0 to the size of the image");
   const Tensor modes = dense(x, {x.size(0), x.size(1), 2 * radius + 1, radius + 1, 2});
-  ModesProblem p{x.size(0) * x.size(1), x.size(2), x.size(3), radius, padded_modes(radius),
+  ModesProblem p{x.size(0) * x.size(1),         x.size(2), x.size(3), radius, padded_modes(radius),
                  modes_across_stride(x.size(3))};
   p.x = images.data_ptr();
   p.modes = modes.data_ptr();
@@ -231,7 +234,7 @@ Tensor add_low_modes(const Tensor& x, const Tensor& modes) {
   const int64_t radius = modes.size(3) - 1;
   const Tensor given = torch::stable::contiguous(modes);
   const Tensor out = dense(x, {x.size(0), x.size(1), x.size(2), x.size(3)});
-  ModesProblem p{x.size(0) * x.size(1), x.size(2), x.size(3), radius, padded_modes(radius),
+  ModesProblem p{x.size(0) * x.size(1),         x.size(2), x.size(3), radius, padded_modes(radius),
                  modes_across_stride(x.size(3))};
   p.x = images.data_ptr();
   p.modes = given.data_ptr();

@@ -1,8 +1,8 @@
 // The losses of fourier.hpp, compiled once per instruction set by csrc/isa/fourier.cpp.
 //
-// A row is taken in runs of kSpectrumRun bins, whose terms are summed pairwise in their own type and
-// then in double: neither the vector length nor the number of threads changes a bit.
-// Cost: one read of x and y, which may be the same array; the gradient adds one write.
+// A row is taken in runs of kSpectrumRun bins, whose terms are summed pairwise in their own type
+// and then in double: neither the vector length nor the number of threads changes a bit. Cost: one
+// read of x and y, which may be the same array; the gradient adds one write.
 #pragma once
 
 #include "common/vector_math.hpp"

@@ -53,9 +53,7 @@ struct NoiseRun {
     const C farthest = static_cast<C>(y * y + x * x), vertical = static_cast<C>(up * up);
     const C alpha = static_cast<C>(p.alpha) / (farthest > 0 ? farthest : C(1));
     const C beta = static_cast<C>(p.beta);
-    const auto variance = [&](auto column) {
-      return alpha * (column * column + vertical) + beta;
-    };
+    const auto variance = [&](auto column) { return alpha * (column * column + vertical) + beta; };
     const bool alone = row == 0 || 2 * row == p.height;
     const int64_t last = p.width % 2 == 0 ? columns - 1 : 0;
     const C first_z = z[0], last_z = z[last];

@@ -126,9 +126,8 @@ struct Cpu {
     p.rows = rows.data_ptr();
     const ModesKernels kernels = modes_kernels(sizeof(C) == 8);
     run_rows<C>(p, kernels.analyse_rows);
-    parallel_units(p.images, p.height * taken * 16, [&](int64_t begin, int64_t end) {
-      kernels.analyse_columns(p, begin, end);
-    });
+    parallel_units(p.images, p.height * taken * 16,
+                   [&](int64_t begin, int64_t end) { kernels.analyse_columns(p, begin, end); });
   }
 
   static void synthesise(const ModesProblem& p, const Tensor& out) {

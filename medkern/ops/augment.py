@@ -148,7 +148,8 @@ def amplitude_mix(
     Only the (2b + 1)^2 frequencies of the window are transformed, as sums over the pixels, where
     the window is narrow: O(N b), exact for any size. Wide windows take whole half spectra. A bin
     where the source vanishes has phase 0. Gradients of any order to source, target and a tensor
-    `lam`. Memory: beside the result, a narrow window takes at most a quarter of an image for each.
+    `lam`. Memory beside the result: a narrow window takes 2 (b + 16) / W of an image, a wide one
+    about five half spectra.
 
     >>> import torch, medkern as mk
     >>> x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
@@ -171,7 +172,9 @@ def _stream(
     return torch.stack([drawn.expand_as(index), index], dim=1)
 
 
-def _mix(op: str, source: Any, target: Any, lam: Any, beta: float, backend: str | None) -> Any:
+def _mix(
+    op: str, source: ArrayT, target: ArrayT, lam: Any, beta: float, backend: str | None
+) -> ArrayT:
     x, restore = as_tensor(op, "source", source)
     y, _ = as_tensor(op, "target", target)
     rules.check_pair(op, "source", x.shape, "target", y.shape)
@@ -183,12 +186,12 @@ def _mix(op: str, source: Any, target: Any, lam: Any, beta: float, backend: str 
     share = _share(op, lam, x, dtype)
     a, b = (as_images(t.to(dtype)) for t in (x, y))
     if NARROW * (radius + 1) <= width:
-        modes = (_low_modes(t, radius, backend=backend) for t in (a, b))
-        change = _change(*modes, share) * _bin_weights(a, radius)
+        modes, others = (_low_modes(t, radius, backend=backend) for t in (a, b))
+        change = _change(modes, others, share) * _bin_weights(a, radius)
         out = _add_low_modes(a, change, backend=backend)
     else:
-        spectra = (_rfft2(t, backend=backend) for t in (a, b))
-        change = _change(*spectra, share) * _window(a, radius)
+        spectrum, other = (_rfft2(t, backend=backend) for t in (a, b))
+        change = _change(spectrum, other, share) * _window(a, radius)
         out = a + _rfft2_adjoint(change, width, backend=backend)
     return restore(out.reshape(x.shape).to(x.dtype))
 

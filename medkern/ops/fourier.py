@@ -9,7 +9,7 @@ Source: Jiang et al., "Focal Frequency Loss for Image Reconstruction and Synthes
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -96,7 +96,7 @@ def focal_frequency_loss(
     if ave_spectrum:
         difference = difference.sum(0, keepdim=True) / max(p.shape[0], 1)
     images = _patches(difference, patch_factor)  # [B, patches, ..., h, w]
-    batch, *_, width = images.shape
+    width = images.shape[-1]
     spectrum = _rfft2(images.flatten(1, -3), backend=backend)
     if weights is None:
         keys = spectrum.detach()
@@ -199,7 +199,9 @@ def fft_phase_loss(
     return restore(reduce_sums(sums, x.numel(), reduction))
 
 
-def _pair(op: str, first: str, a: Any, second: str, b: Any) -> tuple[tuple[Tensor, Tensor], Any]:
+def _pair(
+    op: str, first: str, a: ArrayT, second: str, b: ArrayT
+) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor], ArrayT]]:
     """Two images [B, ..., H, W] in the dtype of the arithmetic."""
     x, restore = as_tensor(op, first, a)
     y, _ = as_tensor(op, second, b)
@@ -236,14 +238,16 @@ def reduce_sums(sums: Tensor, count: int, reduction: str) -> Tensor:
 
 def _distance(x: Tensor, y: Tensor, kind: str, parameter: float, backend: str | None) -> Tensor:
     a, b = (_rfft2(as_images(t), backend=backend) for t in (x, y))
-    return _spectrum_loss(a, b, None, x.shape[-1], kind, parameter, False, backend=backend)
+    how = (None, x.shape[-1], kind, parameter, False)
+    sums: Tensor = _spectrum_loss(a, b, *how, backend=backend)
+    return sums
 
 
 def _patches(x: Tensor, factor: int) -> Tensor:
     """[B, ..., H, W] -> [B, factor**2, ..., H / factor, W / factor], row by row."""
     if factor == 1:
         return x.unsqueeze(1)
-    tiles = x.unflatten(-1, (factor, -1)).unflatten(-3, (factor, -1))  # [..., p, h, q, w]
+    tiles: Tensor = x.unflatten(-1, (factor, -1)).unflatten(-3, (factor, -1))  # [..., p, h, q, w]
     return tiles.movedim((-4, -2), (1, 2)).flatten(1, 2)
 
 
@@ -311,7 +315,7 @@ def _loss_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 def _loss_jvp(ctx: Any, x_tangent: Any, y_tangent: Any, *_: Any) -> Tensor:
     x, y, peak = ctx.saved_tensors
     how, counts = _bins(ctx, peak), reference.column_counts(x, ctx.how[0])[:, None]
-    moved = x.new_zeros(x.shape[:2])
+    moved: Tensor = x.new_zeros(x.shape[:2])
     if x_tangent is not None:
         bins = reference.slope(x, y, *how) * x_tangent * counts
         moved = moved + bins.sum((2, 3, 4))

@@ -26,7 +26,8 @@ def amplitude_jitter(
     channels = x.shape[1] if per_channel else 1
     size = (x.shape[-2], x.shape[-1])
     mu = amplitude_noise(stream, channels, size, alpha, beta, dc_clamp)
-    return torch.fft.irfft2(torch.fft.rfft2(x) * mu.to(x.dtype), s=size)
+    jittered: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * mu.to(x.dtype), s=size)
+    return jittered
 
 
 def amplitude_noise(
@@ -41,10 +42,10 @@ def amplitude_noise(
 
     stream: [B, 2] int64, the seed and the index of each sample.
 
-    The paper draws mu(k) ~ N(1, s^2) for every bin k of the full spectrum, s^2 = alpha D + beta with
-    D = |k|^2 over its largest value. The real part of its inverse transform is that of the mean of
-    mu(k) and mu(-k): one normal number for a pair of conjugate bins, of variance s^2 / 2, or s^2
-    where a bin is its own conjugate.
+    The paper draws mu(k) ~ N(1, s^2) for every bin k of the full spectrum, with s^2 = alpha D +
+    beta and D = |k|^2 over its largest value. The real part of the inverse transform is that of the
+    mean of mu(k) and mu(-k): one normal number for a pair of conjugate bins, of variance s^2 / 2,
+    or s^2 where a bin is its own conjugate.
     """
     height, width = size
     rows = torch.arange(height, device=stream.device)

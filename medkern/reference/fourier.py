@@ -20,7 +20,8 @@ def rfft2(x: Tensor) -> Tensor:
     """x [B, C, H, W] -> its half spectrum [B, C, H, K, 2]."""
     if x.numel() == 0:  # torch has no transform of nothing
         return x.sum().expand(*x.shape[:-1], x.shape[-1] // 2 + 1, 2)
-    return torch.view_as_real(torch.fft.rfft2(x, norm="ortho"))
+    spectrum: Tensor = torch.fft.rfft2(x, norm="ortho")
+    return torch.view_as_real(spectrum)
 
 
 def rfft2_adjoint(spectrum: Tensor, width: int) -> Tensor:
@@ -33,7 +34,8 @@ def rfft2_adjoint(spectrum: Tensor, width: int) -> Tensor:
         return spectrum.sum().expand(*spectrum.shape[:-2], width)
     once = spectrum / column_counts(spectrum, width).unsqueeze(-1)
     columns = torch.fft.ifft(torch.view_as_complex(once.contiguous()), dim=-2, norm="ortho")
-    return torch.fft.irfft(columns, n=width, norm="ortho")
+    image: Tensor = torch.fft.irfft(columns, n=width, norm="ortho")
+    return image
 
 
 def column_counts(like: Tensor, width: int) -> Tensor:

@@ -1,4 +1,5 @@
-// Counter-based random numbers: Philox 4x32-10 and normals from it, for CPU vectors and for devices.
+// Counter-based random numbers: Philox 4x32-10 and normals from it, for CPU vectors and for
+// devices.
 //
 // Four words are a function of a counter of four words and a key of two, so that a number depends
 // on where it is used and on nothing else. Normals by Box and Muller from 24 bits of each word,
