@@ -2,6 +2,7 @@
 
 haar.png: the Haar bands and the pooling modes on a real MRI slice. learned_metric.png: gradients of
 the geodesic distance move a contour.
+"""Draw docs/images: the Haar bands and pooling modes, and Fourier augmentation, of a real MRI slice.
 
 Run it with the `docs` extra installed: python docs/make_figures.py
 """
@@ -20,7 +21,7 @@ import torch
 from matplotlib import pyplot
 from PIL import Image
 from torch import from_numpy
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import interpolate, max_pool2d
 
 import medkern as mk
 from medkern import data
@@ -34,6 +35,7 @@ GAIN = 2.0  # of a constant image, in every mode but max
 def main() -> None:
     draw_haar()
     draw_learned_metric()
+    draw_augment()
 
 
 def draw_haar() -> None:
@@ -54,6 +56,27 @@ def draw_haar() -> None:
     for axis, panel in zip(axes.flat, [*top, *bottom], strict=True):
         draw(axis, *panel)
     save(figure, "haar.png", "L")
+    save(figure, "haar.png")
+
+
+def draw_augment() -> None:
+    image = from_numpy(data.as_planes(data.load("mr_abdomen")))  # [1, 1, H, W]
+    ct = from_numpy(data.as_planes(data.load("ct")))
+    ct = interpolate(ct, size=image.shape[-2:], mode="bilinear")
+    jitter = mk.spectral_amplitude_jitter(image, seed=4, dc_clamp=True)
+    mild = mk.spectral_amplitude_jitter(image, alpha=1.0, beta=0.1, seed=4, dc_clamp=True)
+    swapped = mk.amplitude_swap(image, ct, beta=0.02)
+    panels = [
+        ("input", image, 0.6),
+        ("jitter, alpha 6, beta 0.5", jitter, 0.6),
+        ("jitter, alpha 1, beta 0.1", mild, 0.6),
+        ("amplitudes of the CT, beta 0.02", swapped, 0.8),
+        ("CT", ct, 1.0),
+    ]
+    figure, axes = pyplot.subplots(1, 5, figsize=(10, 1.7), layout="constrained")
+    for axis, (title, panel, high) in zip(axes.flat, panels, strict=True):
+        draw(axis, title, panel[0, 0].numpy(), 0.0, high)
+    save(figure, "augment.png", dpi=100)
 
 
 def draw(axis: Any, title: str, image: Any, low: float, high: float) -> None:
@@ -159,6 +182,12 @@ def draw_learned_metric() -> None:
 
 def dice(a: torch.Tensor, b: torch.Tensor) -> float:
     return 2 * (a & b).sum().item() / (a.sum() + b.sum()).item()
+def save(figure: Any, name: str, dpi: int = 110) -> None:
+    """As an 8-bit grey PNG."""
+    figure.savefig(buffer, dpi=dpi, format="png")
+    target = IMAGES / name
+    Image.open(buffer).convert("L").save(target, optimize=True)
+    print(f"wrote {name}, {target.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 #include "core/convlstm_winograd.hpp"
 #include "core/euclidean.hpp"
 #include "core/field.hpp"
+#include "core/fourier.hpp"
 #include "core/geodesic.hpp"
 #include "core/haar.hpp"
 #include "core/joint_histogram.hpp"
@@ -73,6 +74,10 @@ MEDKERN_SELECTOR(WinogradKernels, winograd_kernels, (), ())
 MEDKERN_SELECTOR(EuclideanKernels, euclidean_kernels, (int label_bytes, bool wide),
                  (label_bytes, wide))
 MEDKERN_SELECTOR(FieldKernel, field_kernel, (FieldTask task, FieldType type), (task, type))
+MEDKERN_SELECTOR(SpectrumKernels, spectrum_kernels, (bool float64, SpectrumLoss loss),
+                 (float64, loss))
+MEDKERN_SELECTOR(NoiseKernel, noise_kernel, (bool float64), (float64))
+MEDKERN_SELECTOR(ModesKernels, modes_kernels, (bool float64), (float64))
 MEDKERN_SELECTOR(GeodesicKernel, geodesic_parents_kernel, (bool float64), (float64))
 MEDKERN_SELECTOR(GeodesicKernel, geodesic_solve_kernel, (bool float64), (float64))
 MEDKERN_SELECTOR_OF(fitting_isa(row, compute_bytes(dtype)), HaarKernel, haar_kernel,

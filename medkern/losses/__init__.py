@@ -4,3 +4,6 @@ from medkern.losses.boundary import BoundaryLoss
 from medkern.losses.similarity import GlobalNCCLoss, LocalNCCLoss, MutualInformationLoss
 
 __all__ = ["BoundaryLoss", "GlobalNCCLoss", "LocalNCCLoss", "MutualInformationLoss"]
+from medkern.losses.fourier import FocalFrequencyLoss
+
+__all__ = ["BoundaryLoss", "FocalFrequencyLoss"]

@@ -1,6 +1,7 @@
 """The ops: public functions, their definitions and their derivatives, one module per family."""
 
 from medkern.backend import load_libraries
+from medkern.ops.augment import amplitude_mix, amplitude_swap, spectral_amplitude_jitter
 from medkern.ops.barrier import max_distance_along_path, minimum_barrier_distance
 from medkern.ops.boundary import (
     boundary_loss,
@@ -10,6 +11,7 @@ from medkern.ops.euclidean import (
     euclidean_distance,
 )
 from medkern.ops.field import diffusion_smoothness_loss, jacobian_determinant
+from medkern.ops.fourier import fft_amplitude_loss, fft_phase_loss, focal_frequency_loss
 from medkern.ops.geodesic import (
     chamfer_distance,
     geodesic_distance,
@@ -36,6 +38,8 @@ from medkern.rules.geodesic import Geodesic, GeodesicInfo
 __all__ = [
     "Geodesic",
     "GeodesicInfo",
+    "amplitude_mix",
+    "amplitude_swap",
     "average_surface_distance",
     "boundary_loss",
     "chamfer_distance",
@@ -44,6 +48,9 @@ __all__ = [
     "compose",
     "diffusion_smoothness_loss",
     "euclidean_distance",
+    "fft_amplitude_loss",
+    "fft_phase_loss",
+    "focal_frequency_loss",
     "geodesic_distance",
     "geodesic_path",
     "global_ncc",
@@ -63,6 +70,7 @@ __all__ = [
     "normalized_surface_dice",
     "signed_distance_map",
     "warp",
+    "spectral_amplitude_jitter",
 ]
 
 load_libraries()
