@@ -2,77 +2,13 @@
 #pragma once
 
 #include "boundary.hpp"
-#include "common/simd.hpp"
+#include "common/exponential.hpp"
+#include "common/rows.hpp"
 
 namespace medkern::MEDKERN_ISA {
 
-// exp(x) = 2^n exp(r) with n = round(x / log 2): adding `magic`, which is 1.5 times the first power
-// of two whose unit in the last place is 1, rounds and leaves n in the low bits.
-template <class C>
-struct ExpConstants;
-template <>
-struct ExpConstants<float> {
-  using Bits = uint32_t;
-  static constexpr float magic = 0x1.8p23f, log2_e = 0x1.715476p+0f;
-  // log 2 in two parts: n times the first is exact.
-  static constexpr float log_2_high = 0x1.63p-1f, log_2_low = -0x1.bd0106p-13f;
-  static constexpr float lowest = -87.0f;  // below: 0, as 2^n would be subnormal
-  static constexpr int mantissa = 23, bias = 127, degree = 7;
-};
-template <>
-struct ExpConstants<double> {
-  using Bits = uint64_t;
-  static constexpr double magic = 0x1.8p52, log2_e = 0x1.71547652b82fep+0;
-  static constexpr double log_2_high = 0x1.62e42feep-1, log_2_low = 0x1.a39ef35793c76p-33;
-  static constexpr double lowest = -708.0;
-  static constexpr int mantissa = 52, bias = 1023, degree = 13;
-};
-
-constexpr double inverse_factorial(int k) { return k <= 1 ? 1.0 : inverse_factorial(k - 1) / k; }
-
-// exp(x) for x <= 0 to 2 units in the last place; 0 below `lowest`; NaN stays NaN.
-template <class C>
-MEDKERN_INLINE Vec<C> exp_of_negative(Vec<C> x) {
-  using K = ExpConstants<C>;
-  using Bits = Vec<typename K::Bits>;
-  const Vec<C> shifted = x * K::log2_e + K::magic;
-  const Vec<C> n = shifted - K::magic;
-  const Vec<C> r = (x - n * K::log_2_high) - n * K::log_2_low;
-  Vec<C> series = r * C(inverse_factorial(K::degree)) + C(inverse_factorial(K::degree - 1));
-#pragma GCC unroll 16
-  for (int k = K::degree - 2; k >= 0; --k) series = series * r + C(inverse_factorial(k));
-  Bits power = reinterpret_cast<Bits>(shifted) << K::mantissa;
-  power += typename K::Bits{K::bias} << K::mantissa;
-  const Vec<C> value = series * reinterpret_cast<Vec<C>>(power);
-  return x < K::lowest ? Vec<C>{} : value;
-}
-
 MEDKERN_INLINE float log_of(float x) { return __builtin_logf(x); }
 MEDKERN_INLINE double log_of(double x) { return __builtin_log(x); }
-
-// `count` values `stride` apart, widened to C; zeros up to the end of the last vector.
-template <class C, class S>
-void read_row(const S* from, int64_t stride, int64_t count, C* to) {
-  int64_t i = 0;
-  if constexpr (std::is_same_v<Compute<S>, C>) {
-    if (stride == 1) {
-      for (; i + kLanes<C> <= count; i += kLanes<C>) store(to + i, load<C>(from + i));
-    }
-  }
-  for (; i < count; ++i) to[i] = load_one<C>(from + i * stride);
-  for (; i % kLanes<C> != 0; ++i) to[i] = C{};
-}
-
-template <class C, class S>
-void write_row(const C* from, bool streams, int64_t stride, int64_t count, S* to) {
-  int64_t i = 0;
-  if (stride == 1) {
-    for (; i + kLanes<C> <= count; i += kLanes<C>) {
-      streams ? stream(to + i, load<C>(from + i)) : store(to + i, load<C>(from + i));
-    }
-  }
-  for (; i < count; ++i) store_one(to + i * stride, from[i]);
-}
 
 // Some consecutive voxels of one sample: row k of `z` and of `phi` is class k, kBoundaryTile apart.
 template <class C>

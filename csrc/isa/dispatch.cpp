@@ -5,9 +5,11 @@
 #include <string>
 
 #include "core/boundary.hpp"
+#include "core/correlation.hpp"
 #include "core/euclidean.hpp"
 #include "core/geodesic.hpp"
 #include "core/haar.hpp"
+#include "core/segmentation.hpp"
 #include "isa/isa.hpp"
 
 // One declaration per selector and variant; the variants live in csrc/isa/<family>.cpp.
@@ -18,6 +20,8 @@
   EuclideanKernels euclidean_kernels(int, bool);          \
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
   BoundaryKernel boundary_kernel(bool, FloatType);        \
+  CorrelationKernel correlation_kernel(FloatType);        \
+  SegmentationKernel segmentation_kernel(FloatType);      \
   }
 
 MEDKERN_DECLARE_VARIANTS(baseline)
@@ -90,6 +94,14 @@ HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, i
 
 BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
   return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
+}
+
+CorrelationKernel correlation_kernel(FloatType type) {
+  return MEDKERN_VARIANT(active_isa(), correlation_kernel, type);
+}
+
+SegmentationKernel segmentation_kernel(FloatType logits) {
+  return MEDKERN_VARIANT(active_isa(), segmentation_kernel, logits);
 }
 
 EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {

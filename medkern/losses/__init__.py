@@ -1,5 +1,6 @@
 """Loss modules."""
 
 from medkern.losses.boundary import BoundaryLoss
+from medkern.losses.segmentation import SegmentationLoss, SpectralCorrelationLoss
 
-__all__ = ["BoundaryLoss"]
+__all__ = ["BoundaryLoss", "SegmentationLoss", "SpectralCorrelationLoss"]

@@ -5,6 +5,8 @@ from medkern.ops.barrier import max_distance_along_path, minimum_barrier_distanc
 from medkern.ops.boundary import (
     boundary_loss,
 )
+from medkern.ops.calibration import expected_calibration_error, maximum_calibration_error
+from medkern.ops.correlation import frequency_ring_correlation, spectral_correlation
 from medkern.ops.euclidean import (
     euclidean_distance,
 )
@@ -22,6 +24,7 @@ from medkern.ops.haar import (
     haar_waverec,
 )
 from medkern.ops.maps import signed_distance_map
+from medkern.ops.segmentation import segmentation_loss
 from medkern.ops.surface import (
     average_surface_distance,
     hausdorff_distance,
@@ -36,6 +39,8 @@ __all__ = [
     "boundary_loss",
     "chamfer_distance",
     "euclidean_distance",
+    "expected_calibration_error",
+    "frequency_ring_correlation",
     "geodesic_distance",
     "geodesic_path",
     "haar_dwt",
@@ -46,9 +51,12 @@ __all__ = [
     "hausdorff_distance",
     "intensity_distance",
     "max_distance_along_path",
+    "maximum_calibration_error",
     "minimum_barrier_distance",
     "normalized_surface_dice",
+    "segmentation_loss",
     "signed_distance_map",
+    "spectral_correlation",
 ]
 
 load_libraries()
