@@ -6,71 +6,18 @@
 
 #include "core/boundary.hpp"
 #include "core/common/cache.hpp"
-#include "tensor.hpp"
+#include "views.hpp"
 
 namespace medkern {
-
-inline FloatType boundary_type(const Tensor& t, const char* name) {
-  switch (t.scalar_type()) {
-    case ScalarType::Half:
-      return FloatType::float16;
-    case ScalarType::BFloat16:
-      return FloatType::bfloat16;
-    case ScalarType::Double:
-      return FloatType::float64;
-    default:
-      STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float, name, " must be floating point");
-      return FloatType::float32;
-  }
-}
-
-inline ScalarType boundary_compute_type(const Tensor& logits) {
-  return logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-// The step between neighbours where the axes from `first` on are as good as one, else -1.
-inline int64_t merged_stride(const Tensor& t, int64_t first) {
-  int64_t step = 1, next = 1;
-  bool innermost = true;
-  for (int64_t axis = t.dim() - 1; axis >= first; --axis) {
-    if (t.size(axis) == 1) continue;
-    if (innermost) step = t.stride(axis);
-    if (!innermost && t.stride(axis) != next) return -1;
-    next = t.stride(axis) * t.size(axis);
-    innermost = false;
-  }
-  return step;
-}
-
-inline Tensor with_merged_space(const Tensor& t, int64_t first) {
-  return merged_stride(t, first) < 0 ? torch::stable::contiguous(t) : t;
-}
 
 inline BoundaryView boundary_view(const Tensor& t, const char* name) {
   BoundaryView view;
   view.data = t.data_ptr();
-  view.type = boundary_type(t, name);
+  view.type = float_type_of(t, name);
   view.batch = t.stride(0);
   view.channel = t.stride(1);
   view.voxel = merged_stride(t, 2);
   return view;
-}
-
-// The gradient keeps channels_last logits in their format: see the fake in medkern/ops/boundary.py.
-inline Tensor allocate_boundary_grad(const Tensor& logits) {
-  const int64_t last = logits.dim() - 1;
-  const bool channels_last =
-      logits.size(1) > 1 && logits.stride(1) == 1 && logits.stride(last) != 1;
-  std::vector<int64_t> size, stride(logits.dim());
-  for (int64_t axis = 0; axis <= last; ++axis) size.push_back(logits.size(axis));
-  int64_t step = channels_last ? size[1] : 1;
-  for (int64_t axis = last; axis >= 2; --axis) {
-    stride[axis] = step;
-    step *= std::max<int64_t>(size[axis], 1);
-  }
-  stride[1] = channels_last ? 1 : step;
-  stride[0] = channels_last ? step : step * size[1];
-  return empty_strided(logits, size, stride, logits.scalar_type());
 }
 
 // The inputs of a call, copied where their spatial axes cannot be merged, and the problem on them.
@@ -152,7 +99,7 @@ inline Tensor boundary_loss_cpu(const Tensor& logits, const Tensor& maps,
                                 const std::optional<Tensor>& labels) {
   BoundaryInputs inputs(logits, maps, labels);
   BoundaryProblem& p = inputs.problem;
-  const ScalarType type = boundary_compute_type(logits);
+  const ScalarType type = compute_type_of(logits);
   const Tensor out = empty_strided(logits, {p.batch, 3}, {3, 1}, type);
   std::vector<BoundarySums> blocks(static_cast<size_t>(boundary_blocks(p)));
   p.sums = blocks.data();
@@ -171,11 +118,11 @@ inline Tensor boundary_loss_backward_cpu(const Tensor& logits, const Tensor& gra
   BoundaryProblem& p = inputs.problem;
   STD_TORCH_CHECK(grad.dim() == 2 && grad.size(0) == p.batch && grad.size(1) == 3,
                   "grad must be [B, 3]");
-  STD_TORCH_CHECK(grad.scalar_type() == boundary_compute_type(logits),
+  STD_TORCH_CHECK(grad.scalar_type() == compute_type_of(logits),
                   "grad must be float64 for float64 logits, else float32");
   const Tensor weights = torch::stable::contiguous(grad);
   p.weights = weights.data_ptr();
-  const Tensor out = allocate_boundary_grad(logits);
+  const Tensor out = allocate_logits_grad(logits);
   p.grad = boundary_view(out, "logits");
   p.streams = out.numel() * static_cast<int64_t>(out.element_size()) >= streaming_bytes();
   run_boundary(p, boundary_kernel(true, p.logits.type));

@@ -2,37 +2,13 @@
 #pragma once
 
 #include "boundary.hpp"
-#include "common/exp.hpp"
-#include "common/simd.hpp"
+#include "common/exponential.hpp"
+#include "common/rows.hpp"
 
 namespace medkern::MEDKERN_ISA {
 
 MEDKERN_INLINE float log_of(float x) { return __builtin_logf(x); }
 MEDKERN_INLINE double log_of(double x) { return __builtin_log(x); }
-
-// `count` values `stride` apart, widened to C; zeros up to the end of the last vector.
-template <class C, class S>
-void read_row(const S* from, int64_t stride, int64_t count, C* to) {
-  int64_t i = 0;
-  if constexpr (std::is_same_v<Compute<S>, C>) {
-    if (stride == 1) {
-      for (; i + kLanes<C> <= count; i += kLanes<C>) store(to + i, load<C>(from + i));
-    }
-  }
-  for (; i < count; ++i) to[i] = load_one<C>(from + i * stride);
-  for (; i % kLanes<C> != 0; ++i) to[i] = C{};
-}
-
-template <class C, class S>
-void write_row(const C* from, bool streams, int64_t stride, int64_t count, S* to) {
-  int64_t i = 0;
-  if (stride == 1) {
-    for (; i + kLanes<C> <= count; i += kLanes<C>) {
-      streams ? stream(to + i, load<C>(from + i)) : store(to + i, load<C>(from + i));
-    }
-  }
-  for (; i < count; ++i) store_one(to + i * stride, from[i]);
-}
 
 // Some consecutive voxels of one sample: row k of `z` and of `phi` is class k, kBoundaryTile apart.
 template <class C>

@@ -1,7 +1,7 @@
 // The arithmetic of convlstm.hpp on one vector, for every kernel that ends in gates.
 #pragma once
 
-#include "common/exp.hpp"
+#include "common/exponential.hpp"
 
 namespace medkern::MEDKERN_ISA {
 

@@ -1,7 +1,7 @@
 // The kernels declared in joint_histogram.hpp, compiled once per instruction set by csrc/isa.
 #pragma once
 
-#include "common/exp.hpp"
+#include "common/exponential.hpp"
 #include "common/simd.hpp"
 #include "joint_histogram.hpp"
 #include "rows.hpp"

@@ -29,13 +29,12 @@ class DeviceInputs {
 
  private:
   static BoundaryArrays::Type type_of(const Tensor& t, const char* name) {
-    return static_cast<BoundaryArrays::Type>(boundary_type(t, name));
+    return static_cast<BoundaryArrays::Type>(float_type_of(t, name));
   }
   static Tensor as_kernels_take(const Tensor& maps, const Tensor& logits) {
     const bool taken =
         maps.scalar_type() == logits.scalar_type() || maps.scalar_type() == ScalarType::Float;
-    return taken ? torch::stable::contiguous(maps)
-                 : contiguous_as(maps, boundary_compute_type(logits));
+    return taken ? torch::stable::contiguous(maps) : contiguous_as(maps, compute_type_of(logits));
   }
 
   Tensor logits_, maps_;
@@ -53,7 +52,7 @@ Tensor loss(const Tensor& logits, const Tensor& maps, const std::optional<Tensor
       empty_strided(logits, {a.batch, kBoundarySums}, {kBoundarySums, 1}, ScalarType::Double);
   check_launch(launch_boundary_forward(a, static_cast<double*>(partial.data_ptr()),
                                        static_cast<double*>(sums.data_ptr()), scope.stream()));
-  return contiguous_as(sums, boundary_compute_type(logits));
+  return contiguous_as(sums, compute_type_of(logits));
 }
 
 Tensor loss_backward(const Tensor& logits, const Tensor& grad, const Tensor& maps,
@@ -68,7 +67,7 @@ Tensor loss_backward(const Tensor& logits, const Tensor& grad, const Tensor& map
   check_launch(launch_boundary_backward(inputs.arrays,
                                         static_cast<const double*>(weights.data_ptr()),
                                         planar.data_ptr(), nullptr, scope.stream()));
-  Tensor out = allocate_boundary_grad(logits);
+  Tensor out = allocate_logits_grad(logits);
   return out.stride(1) == planar.stride(1) ? planar : torch::stable::copy_(out, planar);
 }
 

@@ -6,6 +6,7 @@
 #include "core/boundary.hpp"
 #include "core/convlstm.hpp"
 #include "core/convlstm_winograd.hpp"
+#include "core/correlation.hpp"
 #include "core/euclidean.hpp"
 #include "core/field.hpp"
 #include "core/fourier.hpp"
@@ -14,6 +15,7 @@
 #include "core/joint_histogram.hpp"
 #include "core/joint_moments.hpp"
 #include "core/local_ncc.hpp"
+#include "core/segmentation.hpp"
 #include "core/warp.hpp"
 #include "isa/isa.hpp"
 
@@ -71,6 +73,7 @@ MEDKERN_SELECTOR(BoundaryKernel, boundary_kernel, (bool backward, FloatType logi
 MEDKERN_SELECTOR(ConvLSTMKernel, convlstm_gates_kernel, (bool backward, ConvLSTMType type),
                  (backward, type))
 MEDKERN_SELECTOR(WinogradKernels, winograd_kernels, (), ())
+MEDKERN_SELECTOR(CorrelationKernel, correlation_kernel, (FloatType type), (type))
 MEDKERN_SELECTOR(EuclideanKernels, euclidean_kernels, (int label_bytes, bool wide),
                  (label_bytes, wide))
 MEDKERN_SELECTOR(FieldKernel, field_kernel, (FieldTask task, FieldType type), (task, type))
@@ -89,6 +92,7 @@ MEDKERN_SELECTOR(JointMomentsKernel, joint_moments_kernel, (bool backward, Float
                  (backward, type))
 MEDKERN_SELECTOR(LocalNccKernel, local_ncc_kernel, (LocalNccStage stage, FloatType type),
                  (stage, type))
+MEDKERN_SELECTOR(SegmentationKernel, segmentation_kernel, (FloatType logits), (logits))
 MEDKERN_SELECTOR(WarpCopyKernel, warp_copy_kernel, (int bytes, bool float64), (bytes, float64))
 MEDKERN_SELECTOR(WarpKernels, warp_kernels, (WarpMode mode, WarpType type, int width),
                  (mode, type, width))

@@ -7,3 +7,6 @@ __all__ = ["BoundaryLoss", "GlobalNCCLoss", "LocalNCCLoss", "MutualInformationLo
 from medkern.losses.fourier import FocalFrequencyLoss
 
 __all__ = ["BoundaryLoss", "FocalFrequencyLoss"]
+from medkern.losses.segmentation import SegmentationLoss, SpectralCorrelationLoss
+
+__all__ = ["BoundaryLoss", "SegmentationLoss", "SpectralCorrelationLoss"]

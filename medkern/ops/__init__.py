@@ -7,6 +7,8 @@ from medkern.ops.boundary import (
     boundary_loss,
 )
 from medkern.ops.convlstm import convlstm, convlstm_gates
+from medkern.ops.calibration import expected_calibration_error, maximum_calibration_error
+from medkern.ops.correlation import frequency_ring_correlation, spectral_correlation
 from medkern.ops.euclidean import (
     euclidean_distance,
 )
@@ -27,6 +29,7 @@ from medkern.ops.haar import (
 )
 from medkern.ops.maps import signed_distance_map
 from medkern.ops.similarity import global_ncc, local_ncc_loss, mutual_information_loss
+from medkern.ops.segmentation import segmentation_loss
 from medkern.ops.surface import (
     average_surface_distance,
     hausdorff_distance,
@@ -51,6 +54,8 @@ __all__ = [
     "fft_amplitude_loss",
     "fft_phase_loss",
     "focal_frequency_loss",
+    "expected_calibration_error",
+    "frequency_ring_correlation",
     "geodesic_distance",
     "geodesic_path",
     "global_ncc",
@@ -65,12 +70,15 @@ __all__ = [
     "jacobian_determinant",
     "local_ncc_loss",
     "max_distance_along_path",
+    "maximum_calibration_error",
     "minimum_barrier_distance",
     "mutual_information_loss",
     "normalized_surface_dice",
+    "segmentation_loss",
     "signed_distance_map",
     "warp",
     "spectral_amplitude_jitter",
+    "spectral_correlation",
 ]
 
 load_libraries()

@@ -1,0 +1,230 @@
+// Sums of correlation coefficients, and half spectra, on tensors.
+#pragma once
+
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "core/common/cache.hpp"
+#include "core/correlation.hpp"
+#include "views.hpp"
+
+namespace medkern {
+
+// The inputs of a call, contiguous, and the problem on them; `size` is empty for arrays.
+class CorrelationInputs {
+ public:
+  CorrelationInputs(const Tensor& p, const Tensor& y, const std::vector<int64_t>& size,
+                    int64_t rings, double low, double high, double edge)
+      : p_(torch::stable::contiguous(p)), y_(torch::stable::contiguous(y)) {
+    STD_TORCH_CHECK(p.dim() >= 3 && p.dim() == y.dim(), "p and y must be [B, C, *space]");
+    STD_TORCH_CHECK(p.scalar_type() == y.scalar_type(), "p and y must have one dtype");
+    for (int64_t axis = 0; axis < p.dim(); ++axis) {
+      STD_TORCH_CHECK(p.size(axis) == y.size(axis), "p and y must have one shape");
+    }
+    problem.type = float_type_of(p, "p");
+    problem.images = p.size(0) * p.size(1);
+    problem.p = p_.data_ptr();
+    problem.y = y_.data_ptr();
+    problem.elements = 1;
+    for (int64_t axis = 2; axis < p.dim(); ++axis) problem.elements *= p.size(axis);
+    problem.rings = rings;
+    problem.low = low;
+    problem.high = high;
+    problem.edge = edge;
+    if (!size.empty()) set_spectrum(p, size);
+  }
+
+  CorrelationProblem problem;
+
+ private:
+  void set_spectrum(const Tensor& p, const std::vector<int64_t>& size) {
+    const auto axes = static_cast<int64_t>(size.size());
+    STD_TORCH_CHECK(axes <= kMostSpectrumAxes && p.dim() == axes + 3 && p.size(p.dim() - 1) == 2,
+                    "p must be [B, C, *half, 2] for the size given");
+    STD_TORCH_CHECK(problem.rings >= 1, "rings must be at least 1, got ", problem.rings);
+    problem.axes = static_cast<int>(axes);
+    problem.rows = 1;
+    for (int64_t axis = 0; axis < axes; ++axis) {
+      const bool last = axis == axes - 1;
+      STD_TORCH_CHECK(
+          size[axis] >= 1 && p.size(axis + 2) == (last ? size[axis] / 2 + 1 : size[axis]),
+          "p must be the half spectrum of the size given");
+      problem.size[axis] = size[axis];
+      if (!last) problem.rows *= size[axis];
+    }
+    problem.columns = size[axes - 1] / 2 + 1;
+  }
+
+  Tensor p_, y_;
+};
+
+inline void run_correlation(const CorrelationProblem& p) {
+  const CorrelationKernel kernel = correlation_kernel(p.type);
+  parallel_units(
+      correlation_blocks(p), std::min(p.elements, kCorrelationBlock),
+      [&](int64_t begin, int64_t end) {
+        const std::unique_ptr<std::byte[]> scratch(new std::byte[correlation_scratch(p)]);
+        kernel(p, begin, end, scratch.get());
+      });
+}
+
+// [images, rows of sums, 3] in the compute type: the sums of the blocks, in their order.
+template <class C>
+void store_correlation_sums(const CorrelationProblem& p, C* out) {
+  const int64_t per_image = correlation_blocks_per_image(p);
+  const int64_t count = correlation_sum_rows(p) * kCorrelationSums;
+  for (int64_t image = 0; image < p.images; ++image) {
+    const double* blocks = p.sums + image * per_image * count;
+    for (int64_t i = 0; i < count; ++i) {
+      double total = 0;
+      for (int64_t block = 0; block < per_image; ++block) total += blocks[block * count + i];
+      out[image * count + i] = static_cast<C>(total);
+    }
+  }
+}
+
+inline Tensor correlation_sums_cpu(const Tensor& p, const Tensor& y, std::vector<int64_t> size,
+                                   int64_t rings, double low, double high, double edge) {
+  CorrelationInputs inputs(p, y, size, rings, low, high, edge);
+  CorrelationProblem& problem = inputs.problem;
+  const ScalarType type = compute_type_of(p);
+  const int64_t rows = correlation_sum_rows(problem), row = rows * kCorrelationSums;
+  const Tensor out = empty_strided(p, {p.size(0), p.size(1), rows, kCorrelationSums},
+                                   {p.size(1) * row, row, kCorrelationSums, 1}, type);
+  std::vector<double> sums(
+      static_cast<size_t>(std::max<int64_t>(1, correlation_blocks(problem) * row)));
+  problem.sums = sums.data();
+  run_correlation(problem);
+  if (type == ScalarType::Double) {
+    store_correlation_sums(problem, static_cast<double*>(out.data_ptr()));
+  } else {
+    store_correlation_sums(problem, static_cast<float*>(out.data_ptr()));
+  }
+  return out;
+}
+
+inline Tensor empty_contiguous(const Tensor& like, const std::vector<int64_t>& size) {
+  std::vector<int64_t> stride(size.size());
+  int64_t step = 1;
+  for (size_t axis = size.size(); axis-- > 0;) {
+    stride[axis] = step;
+    step *= std::max<int64_t>(size[axis], 1);
+  }
+  return empty_strided(like, size, stride, like.scalar_type());
+}
+
+inline Tensor contiguous_like(const Tensor& t) {
+  std::vector<int64_t> size;
+  for (int64_t axis = 0; axis < t.dim(); ++axis) size.push_back(t.size(axis));
+  return empty_contiguous(t, size);
+}
+
+inline Tensor correlation_sums_backward_cpu(const Tensor& p, const Tensor& grad, const Tensor& y,
+                                            std::vector<int64_t> size, int64_t rings, double low,
+                                            double high, double edge) {
+  CorrelationInputs inputs(p, y, size, rings, low, high, edge);
+  CorrelationProblem& problem = inputs.problem;
+  STD_TORCH_CHECK(grad.dim() == 4 && grad.size(0) == p.size(0) && grad.size(1) == p.size(1) &&
+                      grad.size(2) == correlation_sum_rows(problem) &&
+                      grad.size(3) == kCorrelationSums,
+                  "grad must have the shape of the sums");
+  STD_TORCH_CHECK(grad.scalar_type() == compute_type_of(p),
+                  "grad must be float64 for float64 inputs, else float32");
+  const Tensor weights = torch::stable::contiguous(grad);
+  problem.weights = weights.data_ptr();
+  const Tensor out = contiguous_like(p);
+  problem.grad = out.data_ptr();
+  problem.streams = out.numel() * static_cast<int64_t>(out.element_size()) >= streaming_bytes();
+  run_correlation(problem);
+  return out;
+}
+
+// A torch op of one tensor result; FFTs and views of complex numbers are torch's.
+template <size_t N>
+Tensor call_torch(const char* op, std::array<StableIValue, N> stack) {
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+constexpr int64_t kByRootOfSize = 1;  // at::native::fft_norm_mode
+
+inline std::vector<int64_t> space_axes(int64_t axes) {
+  std::vector<int64_t> dims(static_cast<size_t>(axes));
+  std::iota(dims.begin(), dims.end(), 2);
+  return dims;
+}
+
+inline void check_spectrum_type(const Tensor& t) {
+  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float || t.scalar_type() == ScalarType::Double,
+                  "spectra must be float32 or float64");
+}
+
+// torch's transforms refuse what is empty.
+inline Tensor empty_spectrum(const Tensor& x) {
+  std::vector<int64_t> size;
+  for (int64_t axis = 0; axis < x.dim(); ++axis) size.push_back(x.size(axis));
+  size.back() = size.back() / 2 + 1;
+  size.push_back(2);
+  return empty_contiguous(x, size);
+}
+
+// [B, C, *half, 2] of x [B, C, *space], unitary.
+inline Tensor half_spectrum_cpu(const Tensor& x) {
+  using torch::stable::detail::from;
+  check_spectrum_type(x);
+  STD_TORCH_CHECK(x.dim() >= 3, "x must be [B, C, *space]");
+  if (x.numel() == 0) return empty_spectrum(x);
+  const Tensor complex = call_torch<4>(
+      "aten::_fft_r2c", {from(x), from(space_axes(x.dim() - 2)), from(kByRootOfSize), from(true)});
+  return torch::stable::contiguous(call_torch<1>("aten::view_as_real", {from(complex)}));
+}
+
+// Halves what stands for two columns.
+template <class C>
+void copy_half_spectrum(const Tensor& from, const Tensor& to, int64_t last) {
+  const int64_t columns = last / 2 + 1, rows = from.numel() / (2 * columns);
+  const C* source = static_cast<const C*>(from.data_ptr());
+  C* target = static_cast<C*>(to.data_ptr());
+  parallel_units(rows, 2 * columns, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const C* a = source + row * columns * 2;
+      C* b = target + row * columns * 2;
+      for (int64_t i = 0; i < 2 * columns; ++i) b[i] = a[i] * C(0.5);
+      b[0] = a[0];
+      b[1] = a[1];
+      if (last % 2 == 0) {
+        b[2 * columns - 2] = a[2 * columns - 2];
+        b[2 * columns - 1] = a[2 * columns - 1];
+      }
+    }
+  });
+}
+
+// The adjoint of half_spectrum: [B, C, *half, 2] -> [B, C, *space], with `last` columns.
+inline Tensor half_spectrum_adjoint_cpu(const Tensor& s, int64_t last) {
+  using torch::stable::detail::from;
+  check_spectrum_type(s);
+  const int64_t dim = s.dim();
+  STD_TORCH_CHECK(dim >= 4 && s.size(dim - 1) == 2 && last >= 1 && s.size(dim - 2) == last / 2 + 1,
+                  "s must be [B, C, *half, 2] of the last size given");
+  if (s.numel() == 0) {
+    std::vector<int64_t> size;
+    for (int64_t axis = 0; axis < dim - 2; ++axis) size.push_back(s.size(axis));
+    size.push_back(last);
+    return empty_contiguous(s, size);
+  }
+  const Tensor dense = torch::stable::contiguous(s), scaled = contiguous_like(dense);
+  if (s.scalar_type() == ScalarType::Double) {
+    copy_half_spectrum<double>(dense, scaled, last);
+  } else {
+    copy_half_spectrum<float>(dense, scaled, last);
+  }
+  const Tensor complex = call_torch<1>("aten::view_as_complex", {from(scaled)});
+  return torch::stable::contiguous(
+      call_torch<4>("aten::_fft_c2r",
+                    {from(complex), from(space_axes(dim - 3)), from(kByRootOfSize), from(last)}));
+}
+
+}  // namespace medkern

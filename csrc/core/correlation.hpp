@@ -1,0 +1,86 @@
+// Sums that correlation coefficients are made of: of two arrays, or of rings of their half spectra.
+//
+// p and y: [images, elements], or half spectra [images, rows, columns, 2] of real arrays of `size`,
+// rows being the product of all sizes but the last one, n, and columns = n / 2 + 1. Per image
+//     sum w p y,  sum w p^2,  sum w y^2,
+// products of complex numbers meaning Re(p conj y). Over an array w = 1, and there is one row of
+// sums. Over half spectra there is a row per ring [r / rings, (r + 1) / rings) of the radius
+//     |k| = sqrt(sum over axes of (2 k_d / size_d)^2),    1 at the Nyquist frequency of an axis,
+// and one for the corners, |k| >= 1. A column stands for its mirror image too, so that w = 2, but
+// for column 0 and, where n is even, the last one; w also is the band, 1 for low <= |k| < high,
+// with linear edges of width `edge` around both ends.
+//
+// For g [images, rows of sums, 3] the gradient in p is w (g_0 y + 2 g_1 p).
+//
+// Radii in float64; arithmetic in float32, for float64 in float64. Sums of arrays: in 64-byte wide
+// lanes, tile by tile in float64; of spectra: in float64, row by row of a ring.
+// Cost: one read of p and y, and for the gradient one write.
+// Source: Gorade et al., "Harmonized spatial and spectral learning", equation 2; ring correlation:
+// Saxton and Baumeister, J. Microscopy 1982.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "common/float_type.hpp"
+
+namespace medkern {
+
+constexpr int kCorrelationSums = 3;
+constexpr int kMostSpectrumAxes = 8;
+
+struct CorrelationProblem {
+  int64_t images = 0;
+  FloatType type = FloatType::float32;
+  const void *p = nullptr, *y = nullptr;
+  // An array: rows of kCorrelationRow elements, the last one perhaps shorter.
+  int64_t elements = 0;
+  // A spectrum, where axes > 0.
+  int axes = 0;
+  int64_t size[kMostSpectrumAxes] = {}, rows = 0, columns = 0;
+  int64_t rings = 0;  // without the corners
+  double low = 0, high = 0, edge = 0;
+
+  double* sums = nullptr;         // forward: [blocks, rows of sums, 3]
+  const void* weights = nullptr;  // backward: g [images, rows of sums, 3] in the compute type
+  void* grad = nullptr;           // backward: like p
+  bool streams = false;           // write past the caches; see common/cache.hpp
+};
+
+// Processes blocks [begin, end) of correlation_blocks(problem) with correlation_scratch(problem)
+// bytes.
+using CorrelationKernel = void (*)(const CorrelationProblem&, int64_t begin, int64_t end,
+                                   void* scratch);
+
+// The kernel for the instruction set in use: forward where there are sums to fill, else backward.
+CorrelationKernel correlation_kernel(FloatType type);
+
+constexpr int64_t kCorrelationRow = 1024;     // elements summed in float32 lanes
+constexpr int64_t kCorrelationBlock = 16384;  // elements of a work unit, about
+
+MEDKERN_INLINE int64_t correlation_sum_rows(const CorrelationProblem& p) {
+  return p.axes > 0 ? p.rings + 1 : 1;
+}
+
+// Elements of an array, or rows of a spectrum, that a block takes.
+MEDKERN_INLINE int64_t correlation_block_units(const CorrelationProblem& p) {
+  if (p.axes == 0) return kCorrelationBlock;
+  const int64_t rows = kCorrelationBlock / (2 * p.columns);
+  return rows < 1 ? 1 : rows;
+}
+
+MEDKERN_INLINE int64_t correlation_blocks_per_image(const CorrelationProblem& p) {
+  const int64_t units = p.axes > 0 ? p.rows : p.elements, step = correlation_block_units(p);
+  return (units + step - 1) / step;
+}
+
+MEDKERN_INLINE int64_t correlation_blocks(const CorrelationProblem& p) {
+  return p.images * correlation_blocks_per_image(p);
+}
+
+// Rings, weights and products of a row of a spectrum.
+MEDKERN_INLINE size_t correlation_scratch(const CorrelationProblem& p) {
+  return static_cast<size_t>(5 * (p.columns + 1)) * sizeof(double);
+}
+
+}  // namespace medkern

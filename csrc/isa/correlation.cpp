@@ -1,0 +1,1 @@
+#include "core/correlation_kernels.hpp"

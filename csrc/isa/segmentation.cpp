@@ -1,0 +1,1 @@
+#include "core/segmentation_kernels.hpp"

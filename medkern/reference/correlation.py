@@ -1,0 +1,102 @@
+"""Sums of correlation coefficients over arrays and over rings of half spectra, as defined.
+
+Half-precision arrays are computed in float32, like in the kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from medkern.reference.segmentation import widen
+
+# The last axis of the sums.
+PRODUCT, P_SQUARED, Y_SQUARED = range(3)
+
+
+def correlation_sums(
+    p: Tensor, y: Tensor, size: Sequence[int], rings: int, low: float, high: float, edge: float
+) -> Tensor:
+    """Sums of p y, p^2 and y^2: of arrays [B, C, *space] -> [B, C, 1, 3], or, where `size` is that
+    of the real arrays, of half spectra [B, C, *half, 2] -> [B, C, rings + 1, 3], corners last."""
+    a, b = widen(p), widen(y)
+    terms = torch.stack([a * b, a * a, b * b], dim=-1)
+    if not size:
+        return terms.sum(tuple(range(2, p.dim()))).unsqueeze(2)
+    ring, weight = rings_and_weights(size, rings, low, high, edge, a)
+    terms = terms.sum(-2) * weight.unsqueeze(-1)  # of real and imaginary part
+    space = tuple(range(2, 2 + len(size)))
+    return torch.stack(
+        [(terms * (ring == r).unsqueeze(-1)).sum(space) for r in range(rings + 1)], dim=2
+    )
+
+
+def correlation_sums_backward(
+    p: Tensor,
+    grad: Tensor,
+    y: Tensor,
+    size: Sequence[int],
+    rings: int,
+    low: float,
+    high: float,
+    edge: float,
+) -> Tensor:
+    """The gradient of correlation_sums in p, for grad of the shape of the sums."""
+    a, b = widen(p), widen(y)
+    if size:
+        ring, weight = rings_and_weights(size, rings, low, high, edge, a)
+        g = grad[:, :, ring] * weight.unsqueeze(-1)  # [B, C, *half, 3]
+        g = g.unsqueeze(-2)
+    else:
+        g = grad.reshape(*grad.shape[:2], *[1] * (p.dim() - 2), 3)
+    return (g[..., PRODUCT] * b + 2 * g[..., P_SQUARED] * a).to(p.dtype)
+
+
+def radii(size: Sequence[int], device: torch.device) -> Tensor:
+    """|k| of a half spectrum [*half] in float64; 1 is the Nyquist frequency of an axis."""
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for axis, n in enumerate(size):
+        k = torch.arange(n, dtype=torch.float64, device=device)
+        k = torch.where(2 * k > n, k - n, k)[: n if axis < len(size) - 1 else n // 2 + 1]
+        f = (2 * k / n).reshape(-1, *[1] * (len(size) - 1 - axis))
+        total = total + f * f
+    return total.sqrt()
+
+
+def rings_and_weights(
+    size: Sequence[int], rings: int, low: float, high: float, edge: float, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The ring of every frequency, `rings` in the corners, and its weight, both [*half]."""
+    radius = radii(size, like.device)
+    ring = (radius * rings).long().clamp(max=rings)
+    if edge == 0:
+        band = ((radius >= low) & (radius < high)).double()
+    else:
+        rise, fall = (radius - low) / edge + 0.5, (high - radius) / edge + 0.5
+        band = rise.clamp(0, 1) * fall.clamp(0, 1)
+    column = torch.arange(size[-1] // 2 + 1, device=like.device)
+    # A column stands for its mirror image too, where that is another one.
+    mirrored = torch.where((column == 0) | (2 * column == size[-1]), 1.0, 2.0)
+    return ring, (band * mirrored).to(like.dtype)
+
+
+def half_spectrum(x: Tensor) -> Tensor:
+    """Unitary half spectrum of x [B, C, *space] as real numbers [B, C, *half, 2]."""
+    if x.numel() == 0:  # torch's transforms refuse it
+        return x.new_zeros(*x.shape[:-1], x.shape[-1] // 2 + 1, 2) * x.sum()
+    spectrum = torch.fft.rfftn(x, dim=tuple(range(2, x.dim())), norm="ortho")
+    return torch.view_as_real(spectrum)
+
+
+def half_spectrum_adjoint(s: Tensor, last: int) -> Tensor:
+    """The adjoint of half_spectrum, for a last axis of this size."""
+    if s.numel() == 0:
+        return s.new_zeros(*s.shape[:-2], last) * s.sum()
+    column = torch.arange(s.shape[-2], device=s.device)
+    share = torch.where((column == 0) | (2 * column == last), 1.0, 0.5).to(s.dtype)
+    complex_s = torch.view_as_complex((s * share.unsqueeze(-1)).contiguous())
+    dim = tuple(range(2, complex_s.dim()))
+    x: Tensor = torch.fft.irfftn(complex_s, s=[*s.shape[2:-2], last], dim=dim, norm="ortho")
+    return x
