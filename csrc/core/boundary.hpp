@@ -21,15 +21,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "common/inline.hpp"
+#include "common/float_type.hpp"
 
 namespace medkern {
-
-enum class FloatType { float16, bfloat16, float32, float64 };
-
-MEDKERN_INLINE int64_t bytes_of(FloatType type) {
-  return type == FloatType::float64 ? 8 : type == FloatType::float32 ? 4 : 2;
-}
 
 // [batch, channel, voxel] with any strides, in elements; the spatial axes are one.
 struct BoundaryView {

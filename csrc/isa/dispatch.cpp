@@ -8,6 +8,7 @@
 #include "core/euclidean.hpp"
 #include "core/geodesic.hpp"
 #include "core/haar.hpp"
+#include "core/spectral.hpp"
 #include "isa/isa.hpp"
 
 // One declaration per selector and variant; the variants live in csrc/isa/<family>.cpp.
@@ -18,6 +19,8 @@
   EuclideanKernels euclidean_kernels(int, bool);          \
   HaarKernel haar_kernel(HaarMode, bool, HaarDType, int); \
   BoundaryKernel boundary_kernel(bool, FloatType);        \
+  DftKernel dft_kernel(bool, FloatType);                  \
+  MixKernel mix_kernel(bool);                             \
   }
 
 MEDKERN_DECLARE_VARIANTS(baseline)
@@ -91,6 +94,12 @@ HaarKernel haar_kernel(HaarMode mode, bool adjoint, HaarDType dtype, int ndim, i
 BoundaryKernel boundary_kernel(bool backward, FloatType logits) {
   return MEDKERN_VARIANT(active_isa(), boundary_kernel, backward, logits);
 }
+
+DftKernel dft_kernel(bool inverse, FloatType x) {
+  return MEDKERN_VARIANT(active_isa(), dft_kernel, inverse, x);
+}
+
+MixKernel mix_kernel(bool float64) { return MEDKERN_VARIANT(active_isa(), mix_kernel, float64); }
 
 EuclideanKernels euclidean_kernels(int label_bytes, bool wide) {
   [[maybe_unused]] const Isa isa = active_isa();

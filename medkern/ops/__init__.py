@@ -22,6 +22,7 @@ from medkern.ops.haar import (
     haar_waverec,
 )
 from medkern.ops.maps import signed_distance_map
+from medkern.ops.spectral import hartley_conv, spectral_conv
 from medkern.ops.surface import (
     average_surface_distance,
     hausdorff_distance,
@@ -43,12 +44,14 @@ __all__ = [
     "haar_pool",
     "haar_wavedec",
     "haar_waverec",
+    "hartley_conv",
     "hausdorff_distance",
     "intensity_distance",
     "max_distance_along_path",
     "minimum_barrier_distance",
     "normalized_surface_dice",
     "signed_distance_map",
+    "spectral_conv",
 ]
 
 load_libraries()
