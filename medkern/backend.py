@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,12 +132,17 @@ class Explanation:
         return "\n".join(lines)
 
 
+# Functions of several ops, and those that choose a method, explain themselves.
+EXPLAIN: dict[str, Callable[..., Explanation]] = {}
+
+
 def explain(op: str, *args: Any) -> Explanation:
     """Say which backend would run `op` on these tensors, and why each other one would not.
 
     Args:
         op: name of an op, for example `"haar_pool"`.
-        args: the arguments of the call; only tensors matter.
+        args: the arguments of the call; only tensors matter, but for `"spectral_conv"`, which
+            takes all to tell the method too.
 
     Raises:
         ValueError: there is no op of that name.
@@ -148,6 +153,8 @@ def explain(op: str, *args: Any) -> Explanation:
     """
     from medkern._registry import OPS
 
+    if op in EXPLAIN:
+        return EXPLAIN[op](*args)
     if op not in OPS:
         names = ", ".join(name for name, entry in OPS.items() if entry.spec.public)
         raise ValueError(f"medkern.explain: op must be one of {names}, got {op!r}")

@@ -28,6 +28,8 @@ TOLERANCE = {
     torch.float32: 2e-6,
     torch.float64: 1e-14,
 }
+# Products by fused multiply-add, which the baseline lacks: equal to rounding, not to the bit.
+FUSED = {"_dft_kept", "_idft_kept", "_mode_mix"}
 # Outputs that tell how a result was found.
 REPORTS = {"_geodesic_info": (1,)}
 # Outputs that only the op's own backward reads, and have no gradient.
@@ -186,7 +188,10 @@ def test_every_instruction_set(op, isa, verifies):
     switch.select(isa)
     try:
         for (_, args), e in zip(cases, expected, strict=True):
-            assert_same_bits(op(*args), e)
+            if isa == "baseline" and op.spec.name in FUSED:
+                torch.testing.assert_close(op(*args), e)
+            else:
+                assert_same_bits(op(*args), e)
     finally:
         switch.select(before)
 
@@ -348,9 +353,11 @@ def test_autocast_on_cpu(op, half):
         out = op(*first)
         assert all(o.dtype == torch.float32 for o in outputs_of(out))
         if len(tensors_of(first)) == 1:
-            lowered = op(*to_dtype(first, half))
-            kept = torch.float32 if op.spec.autocast == "float32" else half
-            assert all(o.dtype == kept for o in outputs_of(lowered))
+            low = to_dtype(first, half)
+            kept = [torch.float32]
+            if op.spec.autocast != "float32":
+                kept = [o.dtype for o in outputs_of(op.spec.fake(*low))]
+            assert [o.dtype for o in outputs_of(op(*low))] == kept
         else:  # "widest" and "float32"
             mixed = (first[0].to(half), *first[1:])
             assert all(o.dtype == torch.float32 for o in outputs_of(op(*mixed)))

@@ -16,6 +16,7 @@
 #include "core/joint_moments.hpp"
 #include "core/local_ncc.hpp"
 #include "core/segmentation.hpp"
+#include "core/spectral.hpp"
 #include "core/warp.hpp"
 #include "isa/isa.hpp"
 
@@ -93,6 +94,8 @@ MEDKERN_SELECTOR(JointMomentsKernel, joint_moments_kernel, (bool backward, Float
 MEDKERN_SELECTOR(LocalNccKernel, local_ncc_kernel, (LocalNccStage stage, FloatType type),
                  (stage, type))
 MEDKERN_SELECTOR(SegmentationKernel, segmentation_kernel, (FloatType logits), (logits))
+MEDKERN_SELECTOR(DftKernel, dft_kernel, (bool inverse, FloatType x), (inverse, x))
+MEDKERN_SELECTOR(MixKernel, mix_kernel, (bool float64), (float64))
 MEDKERN_SELECTOR(WarpCopyKernel, warp_copy_kernel, (int bytes, bool float64), (bytes, float64))
 MEDKERN_SELECTOR(WarpKernels, warp_kernels, (WarpMode mode, WarpType type, int width),
                  (mode, type, width))

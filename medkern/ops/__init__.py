@@ -6,8 +6,8 @@ from medkern.ops.barrier import max_distance_along_path, minimum_barrier_distanc
 from medkern.ops.boundary import (
     boundary_loss,
 )
-from medkern.ops.convlstm import convlstm, convlstm_gates
 from medkern.ops.calibration import expected_calibration_error, maximum_calibration_error
+from medkern.ops.convlstm import convlstm, convlstm_gates
 from medkern.ops.correlation import frequency_ring_correlation, spectral_correlation
 from medkern.ops.euclidean import (
     euclidean_distance,
@@ -28,8 +28,9 @@ from medkern.ops.haar import (
     haar_waverec,
 )
 from medkern.ops.maps import signed_distance_map
-from medkern.ops.similarity import global_ncc, local_ncc_loss, mutual_information_loss
 from medkern.ops.segmentation import segmentation_loss
+from medkern.ops.similarity import global_ncc, local_ncc_loss, mutual_information_loss
+from medkern.ops.spectral import hartley_conv, spectral_conv
 from medkern.ops.surface import (
     average_surface_distance,
     hausdorff_distance,
@@ -46,15 +47,15 @@ __all__ = [
     "average_surface_distance",
     "boundary_loss",
     "chamfer_distance",
+    "compose",
     "convlstm",
     "convlstm_gates",
-    "compose",
     "diffusion_smoothness_loss",
     "euclidean_distance",
+    "expected_calibration_error",
     "fft_amplitude_loss",
     "fft_phase_loss",
     "focal_frequency_loss",
-    "expected_calibration_error",
     "frequency_ring_correlation",
     "geodesic_distance",
     "geodesic_path",
@@ -64,6 +65,7 @@ __all__ = [
     "haar_pool",
     "haar_wavedec",
     "haar_waverec",
+    "hartley_conv",
     "hausdorff_distance",
     "integrate_velocity",
     "intensity_distance",
@@ -76,9 +78,10 @@ __all__ = [
     "normalized_surface_dice",
     "segmentation_loss",
     "signed_distance_map",
-    "warp",
     "spectral_amplitude_jitter",
+    "spectral_conv",
     "spectral_correlation",
+    "warp",
 ]
 
 load_libraries()

@@ -1,0 +1,156 @@
+// Truncated Fourier transforms of real images, and the mixing of their modes.
+//
+// x: [images, *size] contiguous, 1 to 3 axes; z: [images, *modes, 2] contiguous, interleaved
+// complex numbers. Full axes (all but the last) keep the modes k = -(m/2) .. (m-1)/2 in this order,
+// the last one l = 0 .. m-1:
+//     forward  z_kl = s sum_x c_l x exp(-i (k, l).x)
+//     inverse  x    = s sum_kl c_l Re(z_kl exp(i (k, l).x))
+// Each is the adjoint of the other. Scale and weights are in the tables of the last axis.
+//
+// Along a full axis of N samples, samples y, N - y, N/2 - y and N/2 + y share their cosines and
+// sines up to signs that depend on the parity of k, so sums and differences of these four
+// ("folding"; two for odd N) halve the work twice, and +k shares it with -k. Everything stays real
+// up to the last axis, which is the contiguous one: axes go slowest first, so that the largest
+// products run along contiguous columns.
+//
+// Products per image: about N_1 N_2 N_3 (m_1 + 1) / 4 along the first axis, and m / N as much at
+// each next one. float16, bfloat16 and float32 compute in float32, float64 in float64, with fused
+// multiply-add where the instruction set has it: the baseline alone rounds differently. A number
+// depends on its own image only, so that threads change no bit.
+// Source: Drozdov and Sorokin, "FNOReg", sections 3 and 6.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "common/float_type.hpp"
+
+namespace medkern {
+
+constexpr int64_t kDftColumns = 64;  // of an image that go through a full axis together
+constexpr int64_t kDftRows = 32;     // that go through the last axis together
+
+// `count` elements of C rounded up to whole cache lines.
+template <class C>
+MEDKERN_INLINE int64_t line_padded(int64_t count) {
+  constexpr int64_t per_line = 64 / static_cast<int64_t>(sizeof(C));
+  return (count + per_line - 1) / per_line * per_line;
+}
+
+// A full axis. Its transform has `rows` real rows: cosines of k = 0 .. half, sines of k = 1 ..
+// half, in groups of the same sums: even and odd k apart where the size is even.
+struct FullAxis {
+  int64_t size = 1, modes = 1;
+
+  MEDKERN_INLINE int64_t half() const { return modes / 2; }
+  MEDKERN_INLINE int64_t rows() const { return 2 * half() + 1; }
+  MEDKERN_INLINE bool quartered() const { return size % 2 == 0; }
+  MEDKERN_INLINE int groups() const { return quartered() ? 4 : 2; }
+  MEDKERN_INLINE int64_t samples() const { return quartered() ? size / 4 + 1 : size / 2 + 1; }
+  MEDKERN_INLINE int64_t group_rows(int g) const {
+    if (!quartered()) return half() + (g == 0);
+    return g % 2 ? (half() + 1) / 2 : half() / 2 + (g == 0);
+  }
+  MEDKERN_INLINE int64_t cos_row(int64_t k) const {
+    return !quartered() ? k : k / 2 + (k % 2 ? half() / 2 + 1 : 0);
+  }
+  MEDKERN_INLINE int64_t sin_row(int64_t k) const {
+    if (!quartered()) return half() + k;
+    return half() + (k % 2 ? 1 + half() / 2 + k / 2 : k / 2);
+  }
+};
+
+struct DftProblem {
+  int full_axes = 0;  // 0, 1 or 2
+  FullAxis full[2];
+  int64_t size = 1, modes = 1;  // of the last axis
+  int64_t images = 0;
+  FloatType type = FloatType::float32;  // of x
+  void *x = nullptr, *z = nullptr;
+  // In the compute type. Full axes: forward [rows, samples], inverse [samples, rows]. Last axis:
+  // forward [size/2 + 1, line_padded(modes)], inverse [modes, line_padded(size/2 + 1)].
+  const void* tables[2] = {nullptr, nullptr};
+  const void *cosines = nullptr, *sines = nullptr;
+};
+
+// Processes images [begin, end) with dft_scratch(problem) bytes on a cache line's boundary.
+using DftKernel = void (*)(const DftProblem&, int64_t begin, int64_t end, void* scratch);
+
+// The kernel for the instruction set in use; inverse: from z to x.
+DftKernel dft_kernel(bool inverse, FloatType x);
+
+// Where a thread's buffers start, in elements of C.
+template <class C>
+struct DftLayout {
+  int64_t real_rows = 1, kept_rows = 1;  // of all full axes: cosines and sines; signed modes
+  int64_t row = 0, line = 0;             // extents of a row of samples, and of one of modes
+  int64_t slab = 0;                      // first full axis of two: step between its rows
+  int64_t folded = 0, planes = 0, rows = 0, even = 0, odd = 0, lines = 0, half_kept = 0, kept = 0;
+  int64_t total = 0;
+
+  MEDKERN_INLINE explicit DftLayout(const DftProblem& p) {
+    int64_t folded_size = 0;
+    for (int a = 0; a < p.full_axes; ++a) {
+      const FullAxis& axis = p.full[a];
+      real_rows *= axis.rows();
+      kept_rows *= axis.modes;
+      const int64_t size = axis.groups() * axis.samples() * kDftColumns;
+      folded_size = folded_size < size ? size : folded_size;
+    }
+    if (p.full_axes == 0) real_rows = kept_rows = kDftRows;
+    row = line_padded<C>(p.size);
+    line = line_padded<C>(p.modes);
+    // One line more, lest the rows of one column share a set of the cache.
+    slab = p.full_axes == 2 ? (p.full[1].size + 1) * kDftColumns : 0;
+    const int64_t half_line = line_padded<C>(p.size / 2 + 1);
+    folded = take(folded_size);
+    planes = take(p.full_axes == 2 ? p.full[0].rows() * slab : 0);
+    rows = take(real_rows * row);
+    even = take(kDftRows * half_line);
+    odd = take(kDftRows * half_line);
+    lines = take(real_rows * 2 * line);
+    half_kept = take(p.full_axes == 2 ? p.full[0].rows() * p.full[1].modes * 2 * line : 0);
+    kept = take(kept_rows * 2 * line);
+  }
+
+ private:
+  MEDKERN_INLINE int64_t take(int64_t size) {
+    const int64_t at = total;
+    total += line_padded<C>(size);
+    return at;
+  }
+};
+
+MEDKERN_INLINE size_t dft_scratch(const DftProblem& p) {
+  if (p.type == FloatType::float64) {
+    return static_cast<size_t>(DftLayout<double>(p).total) * sizeof(double);
+  }
+  return static_cast<size_t>(DftLayout<float>(p).total) * sizeof(float);
+}
+
+// c_xyk = sum_s a_xsk b_ysk for every mode k, with a or b conjugated. The modes are contiguous
+// interleaved complex numbers, `length` reals in all; the other axes have any strides, in elements.
+struct MixProblem {
+  int64_t x = 0, y = 0, s = 0, length = 0;
+  const void *a = nullptr, *b = nullptr;
+  void* c = nullptr;  // [x, y, length], contiguous
+  int64_t a_x = 0, a_s = 0, b_y = 0, b_s = 0;
+  bool conj_a = false, conj_b = false;
+};
+
+constexpr int64_t kMixLength = 128;  // reals of a work unit
+
+// Units are (part of the modes, y), parts first.
+MEDKERN_INLINE int64_t mix_units(const MixProblem& p) {
+  return (p.length + kMixLength - 1) / kMixLength * p.y;
+}
+
+// In elements: the part of a that a unit needs.
+MEDKERN_INLINE int64_t mix_scratch(const MixProblem& p) { return p.x * p.s * kMixLength; }
+
+// Processes units [begin, end) with mix_scratch(problem) elements on a cache line's boundary.
+using MixKernel = void (*)(const MixProblem&, int64_t begin, int64_t end, void* scratch);
+
+MixKernel mix_kernel(bool float64);
+
+}  // namespace medkern

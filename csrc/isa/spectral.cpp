@@ -1,0 +1,1 @@
+#include "core/spectral_kernels.hpp"
