@@ -145,10 +145,7 @@ def test_geodesic_sizes(dtype, metric):
         assert_equals_cpu_kernel("geodesic_distance", Sample("", args))
 
 
-BARRIER_DTYPES = OPS["minimum_barrier_distance"].spec.dtypes
-
-
-@pytest.mark.parametrize("dtype", BARRIER_DTYPES)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32, torch.float64])
 @pytest.mark.parametrize("space", [(9, 1), (33, 31), (3, 257), (31, 300), (2, 1000), (5, 7, 9)])
 def test_barrier_sizes(dtype, space):
     """More levels than fit at once; floats of a volume are all different."""
