@@ -193,10 +193,7 @@ def test_predecessors_of_an_inexact_map_are_refused():
             ops["_geodesic_parents"](distance, *problem)
 
 
-BARRIER_DTYPES = OPS["minimum_barrier_distance"].spec.dtypes
-
-
-@pytest.mark.parametrize("dtype", BARRIER_DTYPES)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32, torch.float64])
 @pytest.mark.parametrize("space", [(9, 1), (33, 31), (3, 257), (31, 300), (2, 1000), (5, 7, 9)])
 def test_barrier_sizes(dtype, space):
     """More levels than fit at once; floats of a volume are all different."""

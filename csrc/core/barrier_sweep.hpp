@@ -71,13 +71,13 @@ class BarrierSweep {
       while (end < count && image_[order[end]] == roof_) ++end;
       if (end - begin == 1) {
         const Index voxel = order[begin];
-        if (begin + kAhead < count) rows_.prefetch(order[begin + kAhead]);
+        if (begin + kAhead < count) fetch(order[begin + kAhead]);
         if (!open(voxel)) continue;
         stack_.push_back(voxel);
         spread(floors_[voxel]);
       } else {
         for (size_t i = begin; i < end; ++i) {
-          if (i + kAhead < count) rows_.prefetch(order[i + kAhead]);
+          if (i + kAhead < count) fetch(order[i + kAhead]);
           if (open(order[i])) queue_.push(floors_[order[i]], order[i]);
         }
       }
@@ -90,6 +90,11 @@ class BarrierSweep {
 
  private:
   static constexpr size_t kAhead = 8;  // voxels to open whose neighbours are being fetched
+
+  void fetch(Index voxel) const {
+    rows_.prefetch(voxel);
+    __builtin_prefetch(distance_ + voxel, 1);
+  }
 
   // The path of the seed alone: its floor is its own level, even before it opens.
   void start(Index seed) {
@@ -148,10 +153,12 @@ class BarrierSweep {
   }
 
   void record(Index voxel, Lane floor) {
-    const Value barrier = static_cast<Value>(roof_ - floor);
-    if (!(barrier < distance_[voxel])) return;
-    distance_[voxel] = barrier;
-    if constexpr (kWitnesses) best_[voxel] = current_[voxel];
+    const Value barrier = static_cast<Value>(roof_ - floor), before = distance_[voxel];
+    // No branch, which would wait for the memory of the distance.
+    distance_[voxel] = barrier < before ? barrier : before;
+    if constexpr (kWitnesses) {
+      if (barrier < before) best_[voxel] = current_[voxel];
+    }
   }
 
   void count_visits(int64_t visits) {

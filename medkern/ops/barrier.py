@@ -81,8 +81,8 @@ def minimum_barrier_distance(
     path attains its maximum, -1 where its minimum; among equally good ones, those of the path that
     the sweep over rising intensities finds first, the same in every run. Time is 1 to 4 visits of
     every voxel and its neighbours on most 8-bit images, more with more levels. Memory: the result
-    and, for each thread, 4 words of 4 bytes per voxel up to 32767 levels, else 8 (float64: 11), and
-    4 more for a gradient.
+    and, for each thread, 1.5 words of 4 bytes per voxel for uint8, 3 for float64, else 2, up to one
+    more for the voxels that wait on plateaus, and 4 more for a gradient.
 
     >>> import torch, medkern as mk
     >>> image = torch.tensor([[3, 9, 4, 1]], dtype=torch.uint8)
