@@ -10,11 +10,22 @@ namespace medkern::MEDKERN_ISA {
 MEDKERN_INLINE float log_of(float x) { return __builtin_logf(x); }
 MEDKERN_INLINE double log_of(double x) { return __builtin_log(x); }
 
-// Some consecutive voxels of one sample: row k of `z` and of `phi` is class k, kBoundaryTile apart.
+// Row k is class k.
+template <class C>
+struct BoundaryRows {
+  const C* data;
+  int64_t pitch;
+
+  MEDKERN_INLINE const C* at(int64_t k, int64_t i) const { return data + k * pitch + i; }
+};
+
+// Some consecutive voxels of one sample. Rows of the type and the layout of the arithmetic are read
+// where they are, others in the scratch rows `z` and `phi`, kBoundaryTile apart.
 template <class C>
 struct BoundaryTile {
   int64_t sample, first, count;
   C *z, *phi;
+  BoundaryRows<C> logits, maps;
 };
 
 // Z: storage type of the logits and of their gradient.
@@ -49,16 +60,50 @@ struct BoundaryRun {
     }
   }
 
+  template <class S>
+  static bool reads_in_place(const BoundaryView& v, const Tile& t) {
+    return std::is_same_v<S, C> && v.voxel == 1 && t.count % lanes == 0;
+  }
+
+  template <class S>
+  static BoundaryRows<C> in_place(const BoundaryView& v, const Tile& t) {
+    const S* from = static_cast<const S*>(v.data) + t.sample * v.batch + t.first;
+    return {reinterpret_cast<const C*>(from), v.channel};
+  }
+
+  static void read(const BoundaryProblem& p, Tile& t) {
+    if (reads_in_place<Z>(p.logits, t)) {
+      t.logits = in_place<Z>(p.logits, t);
+    } else {
+      read_rows<Z>(p.logits, t, p.classes, t.z);
+      t.logits = {t.z, row};
+    }
+    const bool same = p.maps.type == (sizeof(C) == 8 ? FloatType::float64 : FloatType::float32);
+    if (same && p.mapped == p.classes && reads_in_place<C>(p.maps, t)) {
+      t.maps = in_place<C>(p.maps, t);
+    } else {
+      read_maps(p, t);
+      t.maps = {t.phi, row};
+    }
+  }
+
   // The class of every voxel of the tile, p.classes where the label names none and `unlabelled`
   // where there is none; returns whether any is labelled.
   template <class Y>
   static bool read_labels(const BoundaryProblem& p, const Tile& t, int32_t* classes) {
+    const int64_t step = p.labels.voxel;
+    return step == 1 ? read_labels<Y>(p, t, 1, classes) : read_labels<Y>(p, t, step, classes);
+  }
+
+  template <class Y>
+  static MEDKERN_INLINE bool read_labels(const BoundaryProblem& p, const Tile& t, int64_t step,
+                                         int32_t* classes) {
     const Y* from =
-        static_cast<const Y*>(p.labels.data) + t.sample * p.labels.batch + t.first * p.labels.voxel;
+        static_cast<const Y*>(p.labels.data) + t.sample * p.labels.batch + t.first * step;
     const int64_t first = p.classes - p.mapped;
     int32_t any = 0;
     for (int64_t i = 0; i < t.count; ++i) {
-      const int64_t y = from[i * p.labels.voxel];
+      const int64_t y = from[i * step];
       const bool none = y < first || (sizeof(Y) == 1 && y == 255);
       classes[i] = static_cast<int32_t>(none ? unlabelled : y < p.classes ? y : p.classes);
       any |= !none;
@@ -87,10 +132,10 @@ struct BoundaryRun {
     __builtin_prefetch(static_cast<const char*>(v.data) + at * bytes_of(v.type));
   }
 
-  static MEDKERN_INLINE V largest_logit(const BoundaryProblem& p, const C* z) {
-    V largest = load<C>(z);
+  static MEDKERN_INLINE V largest_logit(const BoundaryProblem& p, const Tile& t, int64_t i) {
+    V largest = load<C>(t.logits.at(0, i));
     for (int64_t k = 1; k < p.classes; ++k) {
-      const V other = load<C>(z + k * row);
+      const V other = load<C>(t.logits.at(k, i));
       largest = other > largest ? other : largest;
     }
     return largest;
@@ -107,13 +152,13 @@ struct BoundaryRun {
   static void sum_tile(const BoundaryProblem& p, const Tile& t, BoundarySums& sums) {
     C largest[row], total[row], mean[row] = {};
     for (int64_t i = 0; i < t.count; i += lanes) {
-      const V top = largest_logit(p, t.z + i);
+      const V top = largest_logit(p, t, i);
       V exps{}, weighted{};
       for (int64_t k = 0; k < p.classes; ++k) {
-        const V e = exp_of_negative<C>(load<C>(t.z + k * row + i) - top);
+        const V e = exp_of_negative<C>(load<C>(t.logits.at(k, i)) - top);
         prefetch_next(p, t, k, i);
         exps += e;
-        weighted += e * load<C>(t.phi + k * row + i);
+        weighted += e * load<C>(t.maps.at(k, i));
       }
       store(largest + i, top);
       store(total + i, exps);
@@ -130,34 +175,34 @@ struct BoundaryRun {
         continue;
       }
       ++sums.labelled;
-      sums.cross_entropy += (largest[i] - t.z[y * row + i]) + log_of(total[i]);
+      sums.cross_entropy += (largest[i] - *t.logits.at(y, i)) + log_of(total[i]);
     }
   }
 
-  // The gradient takes the place of the logits in the tile.
+  // Leaves the gradient in t.z, where the logits may have been.
   static void differentiate_tile(const BoundaryProblem& p, const Tile& t) {
     const C* weights = static_cast<const C*>(p.weights) + 3 * t.sample;
     int32_t classes[row];
     const bool labelled = read_labels(p, t, classes);
     C pull[row] = {};  // g_1 where labelled
     for (int64_t i = 0; labelled && i < t.count; ++i) {
-      if (classes[i] != unlabelled && classes[i] < p.classes) pull[i] = weights[1];
+      const bool named = classes[i] != unlabelled && classes[i] < p.classes;
+      pull[i] = named ? weights[1] : C{};
     }
     for (int64_t i = 0; i < t.count; i += lanes) {
-      const V top = largest_logit(p, t.z + i);
+      const V top = largest_logit(p, t, i);
       V exps{}, weighted{};
       for (int64_t k = 0; k < p.classes; ++k) {
-        C* z = t.z + k * row + i;
-        const V e = exp_of_negative<C>(load<C>(z) - top);
+        const V e = exp_of_negative<C>(load<C>(t.logits.at(k, i)) - top);
         prefetch_next(p, t, k, i);
         exps += e;
-        weighted += e * load<C>(t.phi + k * row + i);
-        store(z, e);
+        weighted += e * load<C>(t.maps.at(k, i));
+        store(t.z + k * row + i, e);
       }
       const V scale = V{} + 1 / exps, mean = weighted * scale, pulled = load<C>(pull + i);
       for (int64_t k = 0; k < p.classes; ++k) {
         C* z = t.z + k * row + i;
-        const V push = weights[0] * (load<C>(t.phi + k * row + i) - mean);
+        const V push = weights[0] * (load<C>(t.maps.at(k, i)) - mean);
         store(z, (load<C>(z) * scale) * (push + pulled));
       }
     }
@@ -183,8 +228,7 @@ struct BoundaryRun {
       for (int64_t at = 0; at < stop; at += row) {
         t.first = start + at;
         t.count = stop - at < row ? stop - at : row;
-        read_rows<Z>(p.logits, t, p.classes, t.z);
-        read_maps(p, t);
+        read(p, t);
         body(t, block);
       }
     }
