@@ -17,7 +17,7 @@ class LocalNCCLoss(nn.Module):
 
     >>> import torch, medkern as mk
     >>> a = torch.arange(100.0).reshape(1, 1, 10, 10) ** 2
-    >>> mk.losses.LocalNCCLoss(window=5)(a, 2 * a + 1000)
+    >>> mk.losses.LocalNCCLoss(window=5)(a, -2 * a)
     tensor(-1.)
     """
 

@@ -17,7 +17,7 @@ def local_ncc(
     a: Tensor, b: Tensor, window: int, eps: float, clamp: bool, squared: bool, per_voxel: bool
 ) -> Tensor:
     """The local correlation of a and b [B, C, *space], or its mean over the voxels [B, C]."""
-    cc = _Local(a.double(), b.double(), window, eps, clamp, squared).cc
+    cc: Tensor = _Local(a.double(), b.double(), window, eps, clamp, squared).cc
     return (cc if per_voxel else cc.flatten(2).mean(2)).to(result_type(a))
 
 
@@ -80,8 +80,10 @@ class _Local:
 def box_sum(x: Tensor, window: int) -> Tensor:
     """Sum over the window around every voxel of [B, C, *space], zeros outside."""
     for axis in range(2, x.dim()):
-        pad = [0, 0] * (x.dim() - 1 - axis) + [window // 2] * 2
-        x = functional.pad(x, pad).unfold(axis, window, 1).sum(-1)
+        before, after = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+        lines = x.reshape(before, 1, x.shape[axis], after)
+        sums = functional.avg_pool2d(lines, (window, 1), 1, (window // 2, 0), divisor_override=1)
+        x = sums.reshape(x.shape)
     return x
 
 
@@ -106,7 +108,7 @@ def joint_moments_backward(a: Tensor, b: Tensor, grad: Tensor, both: bool) -> Te
     gradients = [2 * g[..., 0] * x + g[..., 2] * y]
     if both:
         gradients.append(2 * g[..., 1] * y + g[..., 2] * x)
-    return torch.stack(gradients, dim=1).to(a.dtype).unflatten(3, a.shape[2:])
+    return torch.stack(gradients, dim=1).to(a.dtype).reshape(a.shape[0], 1 + both, *a.shape[1:])
 
 
 def centred(a: Tensor) -> Tensor:
@@ -139,7 +141,7 @@ def joint_histogram_backward(
         ).sum(2)
         for one, other, pull in pairs
     ]
-    return torch.stack(gradients, dim=1).to(a.dtype).unflatten(2, a.shape[1:])
+    return torch.stack(gradients, dim=1).to(a.dtype).reshape(a.shape[0], 1 + both, *a.shape[1:])
 
 
 def parzen_weights(x: Tensor, bins: int, sigma_ratio: float, spline: bool) -> Tensor:
