@@ -1,4 +1,4 @@
-"""Draw docs/images: the Haar bands and pooling modes, and Fourier augmentation, of a real MRI slice.
+"""Draw docs/images from a real MRI slice: Haar bands and poolings, Fourier augmentation.
 
 Run it with the `docs` extra installed: python docs/make_figures.py
 """
