@@ -244,3 +244,12 @@ Tensor add_low_modes(const Tensor& x, const Tensor& modes) {
 }
 
 }  // namespace medkern
+
+#define MEDKERN_REGISTER_FOURIER(m, Backend)                                               \
+  m.impl("_rfft2", TORCH_BOX(&medkern::rfft2));                                            \
+  m.impl("_rfft2_adjoint", TORCH_BOX(&medkern::rfft2_adjoint<Backend>));                   \
+  m.impl("_spectrum_loss", TORCH_BOX(&medkern::spectrum_loss<Backend>));                   \
+  m.impl("_spectrum_loss_backward", TORCH_BOX(&medkern::spectrum_loss_backward<Backend>)); \
+  m.impl("_amplitude_jitter", TORCH_BOX(&medkern::amplitude_jitter<Backend>));             \
+  m.impl("_low_modes", TORCH_BOX(&medkern::low_modes<Backend>));                           \
+  m.impl("_add_low_modes", TORCH_BOX(&medkern::add_low_modes<Backend>))

@@ -189,13 +189,4 @@ struct Cpu {
 }  // namespace
 }  // namespace medkern
 
-STABLE_TORCH_LIBRARY_IMPL(medkern, CPU, m) {
-  using medkern::Cpu;
-  m.impl("_rfft2", TORCH_BOX(&medkern::rfft2));
-  m.impl("_rfft2_adjoint", TORCH_BOX(&medkern::rfft2_adjoint<Cpu>));
-  m.impl("_spectrum_loss", TORCH_BOX(&medkern::spectrum_loss<Cpu>));
-  m.impl("_spectrum_loss_backward", TORCH_BOX(&medkern::spectrum_loss_backward<Cpu>));
-  m.impl("_amplitude_jitter", TORCH_BOX(&medkern::amplitude_jitter<Cpu>));
-  m.impl("_low_modes", TORCH_BOX(&medkern::low_modes<Cpu>));
-  m.impl("_add_low_modes", TORCH_BOX(&medkern::add_low_modes<Cpu>));
-}
+STABLE_TORCH_LIBRARY_IMPL(medkern, CPU, m) { MEDKERN_REGISTER_FOURIER(m, medkern::Cpu); }

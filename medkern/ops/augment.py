@@ -331,7 +331,6 @@ _amplitude_jitter: Op = register(
         jvp=_jitter_jvp,
         autocast="float32",
         dtypes=COMPUTED,
-        cuda=False,
     )
 )
 _low_modes: Op = register(
@@ -346,7 +345,6 @@ _low_modes: Op = register(
         jvp=lambda ctx, tangent, _: _low_modes(tangent, ctx.radius),
         autocast="float32",
         dtypes=COMPUTED,
-        cuda=False,
     )
 )
 _add_low_modes: Op = register(
@@ -361,6 +359,5 @@ _add_low_modes: Op = register(
         jvp=_add_low_modes_jvp,
         autocast="float32",
         dtypes=COMPUTED,
-        cuda=False,
     )
 )

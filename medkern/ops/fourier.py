@@ -420,7 +420,6 @@ _rfft2: Op = register(
         jvp=lambda ctx, tangent: _rfft2(tangent),
         autocast="float32",
         dtypes=COMPUTED,
-        cuda=False,
     )
 )
 _rfft2_adjoint: Op = register(
@@ -435,7 +434,6 @@ _rfft2_adjoint: Op = register(
         jvp=lambda ctx, tangent, _: _rfft2_adjoint(tangent, ctx.width),
         autocast="float32",
         dtypes=COMPUTED,
-        cuda=False,
     )
 )
 _spectrum_loss: Op = register(
@@ -453,7 +451,6 @@ _spectrum_loss: Op = register(
         jvp=_loss_jvp,
         autocast="float32",
         dtypes=COMPUTED,
-        cuda=False,
     )
 )
 _spectrum_loss_backward: Op = register(
@@ -471,6 +468,5 @@ _spectrum_loss_backward: Op = register(
         jvp=_backward_jvp,
         autocast="float32",
         dtypes=COMPUTED,
-        cuda=False,
     )
 )

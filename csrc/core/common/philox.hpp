@@ -76,10 +76,14 @@ MEDKERN_INLINE PhiloxWords<Word> philox(PhiloxWords<Word> x, Word key0, Word key
   return x;
 }
 
+// A variable, as devices may read it and not call the function.
+template <class Of, class C, int K>
+constexpr C kCoefficient = static_cast<C>(Of::coefficient(K));
+
 // sum over k in [First, Last] of coefficient(k) x^(k - First), where Of gives coefficients.
 template <class Of, class C, int First, int Last, class V>
 MEDKERN_INLINE V polynomial(V x) {
-  constexpr C coefficient = static_cast<C>(Of::coefficient(First));
+  constexpr C coefficient = kCoefficient<Of, C, First>;
   if constexpr (First == Last) {
     return V{} + coefficient;
   } else {
