@@ -103,7 +103,7 @@ def test_kernels_equal_the_reference(lead, width, dtype, penalty):
     u = field(2, len(space), *space, dtype=dtype)
     spacing = torch.tensor([[2.0, 0.5, 1.25], [1.0, 3.0, 0.7]], dtype=torch.float64)
     spacing = spacing[:, : len(space)]
-    grad, each = field(2, 1, *space, dtype=dtype), field(2)
+    grad, each = field(2, 1, *space, dtype=dtype), field(2, 1)
     wide = u.double()
     ops = torch.ops.medkern
     compute = torch.float64 if dtype == torch.float64 else torch.float32
@@ -170,7 +170,7 @@ def test_derivatives():
         assert torch.autograd.gradgradcheck(det, u)
         backward = lambda g, t, s=spacing: _jacobian_backward(g, t, s)  # noqa: E731
         assert torch.autograd.gradcheck(backward, (grad, u), check_forward_ad=True)
-        one = torch.ones(1, dtype=torch.float64, requires_grad=True)
+        one = torch.ones(1, 1, dtype=torch.float64, requires_grad=True)
         for penalty in ("l1", "l2"):
             slope = lambda g, t, s=spacing, p=penalty: _smoothness_backward(g, t, s, p)  # noqa: E731
             assert torch.autograd.gradcheck(slope, (one, u), check_forward_ad=True)

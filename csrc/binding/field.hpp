@@ -138,7 +138,7 @@ inline Tensor smoothness_cpu(const Tensor& u, const Tensor& spacing, const std::
   std::vector<double> sums(static_cast<size_t>(3 * p.channel_rows()));
   p.sums = sums.data();
   call.run(FieldTask::smoothness, p.channel_rows());
-  const Tensor out = empty_strided(u, {p.batch}, {1}, field_compute_type(u));
+  const Tensor out = empty_strided(u, {p.batch, 1}, {1, 1}, field_compute_type(u));
   const int64_t rows = p.channels * p.size[0] * p.size[1];
   for (int64_t sample = 0; sample < p.batch; ++sample) {
     double axis_sum[3] = {0, 0, 0}, total = 0;
@@ -163,7 +163,8 @@ inline Tensor smoothness_backward_cpu(const Tensor& grad, const Tensor& u, const
                                       const std::string& penalty) {
   FieldCall call(u, spacing, false);
   call.set_penalty(penalty);
-  STD_TORCH_CHECK(grad.dim() == 1 && grad.size(0) == u.size(0), "grad must be [B]");
+  STD_TORCH_CHECK(grad.dim() == 2 && grad.size(0) == u.size(0) && grad.size(1) == 1,
+                  "grad must be [B, 1]");
   STD_TORCH_CHECK(grad.scalar_type() == field_compute_type(u),
                   "grad must be float64 for a float64 displacement, else float32");
   const Tensor g = torch::stable::contiguous(grad), out = empty_of(u, u.scalar_type());

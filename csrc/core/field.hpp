@@ -31,11 +31,11 @@ struct FieldProblem {
   int64_t size[3] = {1, 1, 1};
   const void* u = nullptr;
   const double* spacing = nullptr;  // [batch, 3]
-  const void* grad = nullptr;       // jacobian: [batch, *size] like u; smoothness: [batch] compute
-  void* out = nullptr;              // jacobian: [batch, *size]; backward: like u
-  int64_t* folds = nullptr;         // jacobian: voxels with a determinant <= 0 of each row; or null
-  double* sums = nullptr;           // smoothness: [row, 3] of |difference|, not yet scaled
-  double weight[3] = {0, 0, 0};     // smoothness
+  const void* grad = nullptr;    // jacobian: [batch, *size] like u; smoothness: [batch, 1] compute
+  void* out = nullptr;           // jacobian: [batch, *size]; backward: like u
+  int64_t* folds = nullptr;      // jacobian: voxels with a determinant <= 0 of each row; or null
+  double* sums = nullptr;        // smoothness: [row, 3] of |difference|, not yet scaled
+  double weight[3] = {0, 0, 0};  // smoothness
   bool squares = true;
 
   MEDKERN_INLINE int64_t voxels() const { return size[0] * size[1] * size[2]; }

@@ -1,6 +1,7 @@
 // The kernels declared in warp.hpp, compiled once per instruction set by csrc/isa/warp.cpp.
 #pragma once
 
+#include "warp_layout.hpp"
 #include "warp_pairs.hpp"
 #include "warp_taps.hpp"
 
@@ -132,7 +133,7 @@ struct WarpRun {
     each_chunk<false>(p, g.sample, begin, end, [&](int64_t at, int64_t n, const auto& taps) {
       alignas(64) C values[kWarpChunk * G];
       interpolate(image, depth, n, taps, values);
-      for (int64_t k = 0; k < n; ++k) {
+      for (int64_t k = 0; k < n && taps.any_outside; ++k) {
         if (taps.outside[k]) write(values + k * G, V{});
       }
       if (p.add_displacement) {
@@ -154,7 +155,7 @@ struct WarpRun {
     };
     if constexpr (gathers) {
       for (int64_t k = 0; k < n; k += kLanes<C>) {
-        if (any_edge<C>(taps.edge + k)) {
+        if (any(load_raw<Vec<WarpIndex<C>>>(taps.edge + k))) {
           for (int64_t i = k; i < n && i < k + kLanes<C>; ++i) one(i);
           continue;
         }
@@ -185,7 +186,7 @@ struct WarpRun {
     };
     if constexpr (gathers) {
       for (int64_t k = 0; k < n; k += kLanes<C>) {
-        if (any_edge<C>(taps.edge + k)) {
+        if (any(load_raw<Vec<WarpIndex<C>>>(taps.edge + k))) {
           for (int64_t i = k; i < n && i < k + kLanes<C>; ++i) one(i);
           continue;
         }
@@ -288,33 +289,6 @@ struct WarpRun {
           if (counts(along)) write(to, read(to) + along * part);
         }
       }
-    }
-  }
-};
-
-// Planar values of storage type S, and the same grouped in the compute type.
-template <class S, int G>
-struct WarpLayout {
-  using C = Compute<S>;
-
-  static void group(const void* planar, int64_t plane, int64_t count, void* grouped, int64_t begin,
-                    int64_t end) {
-    const S* from = static_cast<const S*>(planar);
-    C* to = static_cast<C*>(grouped);
-    for (int64_t k = begin; k < end; ++k) {
-      for (int64_t c = 0; c < G; ++c) to[k * G + c] = C{};
-    }
-    for (int64_t c = 0; c < count; ++c) {
-      for (int64_t k = begin; k < end; ++k) to[k * G + c] = load_one<C>(from + c * plane + k);
-    }
-  }
-
-  static void ungroup(const void* grouped, int64_t plane, int64_t count, void* planar,
-                      int64_t begin, int64_t end) {
-    const C* from = static_cast<const C*>(grouped);
-    S* to = static_cast<S*>(planar);
-    for (int64_t c = 0; c < count; ++c) {
-      for (int64_t k = begin; k < end; ++k) store_one(to + c * plane + k, from[k * G + c]);
     }
   }
 };

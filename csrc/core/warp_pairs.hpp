@@ -5,23 +5,6 @@
 
 namespace medkern::MEDKERN_ISA {
 
-// Whether one of a vector's flags is set.
-template <class C>
-MEDKERN_INLINE bool any_edge(const bool* flags) {
-  if constexpr (kLanes<C> == 16) {
-    uint64_t low, high;
-    std::memcpy(&low, flags, 8);
-    std::memcpy(&high, flags + 8, 8);
-    return (low | high) != 0;
-  } else {
-    std::conditional_t<kLanes<C> == 8, uint64_t,
-                       std::conditional_t<kLanes<C> == 4, uint32_t, uint16_t>>
-        all;
-    std::memcpy(&all, flags, sizeof(all));
-    return all != 0;
-  }
-}
-
 // image[z + y + x] and the value after it, for kLanes offsets.
 template <class C>
 MEDKERN_INLINE void load_pairs(const C* image, const int64_t* z, const int64_t* y, const int64_t* x,

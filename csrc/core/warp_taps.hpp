@@ -13,20 +13,50 @@ using WarpIndex = std::conditional_t<sizeof(C) == 4, int32_t, int64_t>;
 
 template <class C, int T, bool Slopes>
 struct WarpTaps {
+  using I = WarpIndex<C>;
+
   int64_t offset[3][T][kWarpChunk];  // in values of the grouped image
   C weight[3][T][kWarpChunk];
   C slope[3][Slopes ? T : 1][kWarpChunk];  // the weights' derivatives in u
-  bool outside[kWarpChunk];                // with zeros around: nothing to read
-  bool lost[kWarpChunk];                   // no position: weights are NaN
-  bool edge[kWarpChunk];                   // the taps along x are no neighbours
+  // 0 or -1:
+  I outside[kWarpChunk];  // with zeros around: nothing to read
+  I lost[kWarpChunk];     // no position: weights are NaN
+  I edge[kWarpChunk];     // the taps along x are no neighbours
+  bool any_outside, any_lost;
 };
+
+// Whether a lane of a mask is set.
+template <class V>
+MEDKERN_INLINE bool any(V mask) {
+  uint64_t words[sizeof(V) / 8], all = 0;
+  std::memcpy(words, &mask, sizeof(V));
+  for (uint64_t word : words) all |= word;
+  return all != 0;
+}
+
+// A whole chunk to read: `from` itself, or a copy with zeros after its n values.
+template <class S>
+MEDKERN_INLINE const S* whole_chunk(const S* from, int64_t n, S* copy) {
+  if (n == kWarpChunk) return from;
+  for (int64_t k = 0; k < kWarpChunk; ++k) copy[k] = k < n ? from[k] : S{};
+  return copy;
+}
 
 template <class C, int T, bool Slopes>
 struct WarpStage {
   using I = WarpIndex<C>;
+  using VC = Vec<C>;
+  using VI = Vec<I>;
   using Taps = WarpTaps<C, T, Slopes>;
   static constexpr int first = T == 4 ? -1 : 0;
+  static constexpr int lanes = kLanes<C>;
   static constexpr C a = C(-0.75);
+
+  // Positions of a chunk along one axis, and the derivative of their f in u.
+  struct Positions {
+    VI i;
+    VC f, slope;
+  };
 
   // The taps of voxels [x, x + n) of a row; `width` values per voxel of the image.
   static void run(const WarpProblem& p, int64_t sample, int64_t row, int64_t x, int64_t n,
@@ -35,7 +65,7 @@ struct WarpStage {
     const C* u = static_cast<const C*>(p.displacement) + sample * p.ndim * plane + at;
     const int64_t index[3] = {row / p.out[1], row % p.out[1], x};
     const int64_t stride[3] = {p.size[1] * p.size[2] * width, p.size[2] * width, width};
-    for (int64_t k = 0; k < kWarpChunk; ++k) taps.outside[k] = taps.lost[k] = false;
+    clear(taps);
     if (p.ndim == 2) {
       for (int64_t k = 0; k < kWarpChunk; ++k) {
         taps.offset[0][0][k] = 0;
@@ -46,150 +76,149 @@ struct WarpStage {
     for (int axis = 3 - p.ndim; axis < 3; ++axis) {
       run_axis(p, axis, u + (axis - 3 + p.ndim) * plane, index[axis], n, stride[axis], taps);
     }
-    for (int64_t k = 0; k < kWarpChunk; ++k) taps.outside[k] &= !taps.lost[k];
+    for (int64_t k = 0; k < kWarpChunk && taps.any_lost; ++k) taps.outside[k] &= ~taps.lost[k];
   }
 
   // Only the taps along the axis that is cut into slabs.
   static void run_slab_axis(const WarpProblem& p, int64_t sample, int64_t row, int64_t x, int64_t n,
                             int64_t stride, Taps& taps) {
     const int axis = p.slab_axis();
-    for (int64_t k = 0; k < kWarpChunk; ++k) taps.outside[k] = taps.lost[k] = false;
     const C* u = static_cast<const C*>(p.displacement) + sample * p.ndim * p.out_voxels();
     const int64_t index = axis == 0 ? row / p.out[1] : row % p.out[1];
+    clear(taps);
     run_axis(p, axis, u + row * p.out[2] + x, index, n, stride, taps);
+  }
+
+  static void clear(Taps& taps) {
+    for (int64_t k = 0; k < kWarpChunk; ++k) taps.outside[k] = taps.lost[k] = 0;
+    taps.any_outside = taps.any_lost = false;
   }
 
   static void run_axis(const WarpProblem& p, int axis, const C* u, int64_t from, int64_t n,
                        int64_t stride, Taps& taps) {
-    I i[kWarpChunk];
-    C f[kWarpChunk], sign[kWarpChunk];
-    const I size = static_cast<I>(p.size[axis]);
-    const bool lost = axis == 2 ? locate<true>(p, axis, u, from, n, i, f, sign, taps.lost)
-                                : locate<false>(p, axis, u, from, n, i, f, sign, taps.lost);
-    if (T != 4) pad_positions(p.padding, size, i, f, sign);
-    set_taps(p.padding, size, i, f, sign, stride, axis, taps);
-    if (lost) lose(n, axis, taps);
-  }
-
-  // Positions i + f, and where there is none. `Along`: the axis of the row.
-  template <bool Along>
-  static bool locate(const WarpProblem& p, int axis, const C* u, int64_t from, int64_t n, I* i,
-                     C* f, C* sign, bool* lost) {
-    const C scale = static_cast<C>(p.scale[axis]);
-    const C infinity = p.padding == WarpPadding::reflection ? std::numeric_limits<C>::max()
-                                                            : std::numeric_limits<C>::infinity();
+    C u_copy[kWarpChunk], part_copy[kWarpChunk];
+    I whole_copy[kWarpChunk], index[T][kWarpChunk];
+    const bool along = axis == 2;
     const I* whole = static_cast<const I*>(p.whole[axis]) + from;
     const C* part = static_cast<const C*>(p.part[axis]) + from;
-    int any = 0;
-    for (int64_t k = 0; k < n; ++k) {
-      const C t = part[Along ? k : 0] + u[k] * scale;
-      const bool known = t >= -infinity && t <= infinity;
-      C near = known ? t : C{};
-      near = near < C(-kWarpFar) ? C(-kWarpFar) : near;
-      near = near > C(kWarpFar) ? C(kWarpFar) : near;
-      const C floor = floor_of(near);
-      i[k] = static_cast<I>(floor) + whole[Along ? k : 0];
-      f[k] = near - floor;
-      sign[k] = scale;
-      lost[k] |= !known;
-      any |= !known;
+    u = whole_chunk(u, n, u_copy);
+    if (along) {
+      whole = whole_chunk(whole, n, whole_copy);
+      part = whole_chunk(part, n, part_copy);
     }
-    for (int64_t k = n; k < kWarpChunk; ++k) {
-      i[k] = 0;
-      f[k] = sign[k] = C{};
+    const I size = static_cast<I>(p.size[axis]);
+    bool lost = false;
+    for (int64_t k = 0; k < kWarpChunk; k += lanes) {
+      const VC start = along ? load<C>(part + k) : VC{} + *part;
+      const VI base = along ? load_raw<VI>(whole + k) : VI{} + *whole;
+      const VC t = start + load<C>(u + k) * static_cast<C>(p.scale[axis]);
+      const C infinity = p.padding == WarpPadding::reflection ? std::numeric_limits<C>::max()
+                                                              : std::numeric_limits<C>::infinity();
+      const VI known = (t >= -infinity) & (t <= infinity);
+      Positions at = locate(known ? t : VC{}, base, static_cast<C>(p.scale[axis]));
+      if (T != 4) pad_positions(p.padding, size, at);
+      set_taps(p.padding, size, at, axis, k, taps, index);
+      if (!any(~known)) continue;
+      lost = true;
+      store(taps.lost + k, load_raw<VI>(taps.lost + k) | ~known);
     }
-    return any != 0;
+    for (int tap = 0; tap < T; ++tap) {
+      int64_t* offset = taps.offset[axis][tap];
+      for (int64_t k = 0; k < kWarpChunk; ++k) offset[k] = int64_t{index[tap][k]} * stride;
+    }
+    if (lost) lose(axis, taps);
   }
 
-  static MEDKERN_INLINE float floor_of(float x) { return __builtin_floorf(x); }
-  static MEDKERN_INLINE double floor_of(double x) { return __builtin_floor(x); }
+  static MEDKERN_INLINE Positions locate(VC t, VI base, C scale) {
+    VC near = t < C(-kWarpFar) ? VC{} + C(-kWarpFar) : t;
+    near = near > C(kWarpFar) ? VC{} + C(kWarpFar) : near;
+    const VI truncated = __builtin_convertvector(near, VI);
+    const VC below = __builtin_convertvector(truncated, VC);
+    const VI negative = below > near;  // -1 where truncation went up
+    const VC floor = negative ? below - 1 : below;
+    return {truncated + negative + base, near - floor, VC{} + scale};
+  }
 
   // To positions in the image; at its edges and beyond a border the derivative is 0.
-  static void pad_positions(WarpPadding padding, I size, I* i, C* f, C* sign) {
+  static MEDKERN_INLINE void pad_positions(WarpPadding padding, I size, Positions& at) {
     if (padding == WarpPadding::zeros) return;
     if (padding == WarpPadding::reflection) {
       const I period = size > 1 ? 2 * (size - 1) : 1;
-      for (int64_t k = 0; k < kWarpChunk; ++k) {
-        if (i[k] < 0 || i[k] >= period) i[k] = modulo(i[k], period);
-        const bool back = i[k] >= size - 1, whole = f[k] == C{};
-        const I mirrored = period - i[k] - (whole ? 0 : 1);
-        i[k] = back ? mirrored : i[k];
-        f[k] = back && !whole ? 1 - f[k] : f[k];
-        sign[k] = back ? -sign[k] : sign[k];
-      }
+      fold(at.i, period);
+      const VI back = at.i >= size - 1, inside = at.f != C{};
+      at.i = back ? period - at.i + inside : at.i;
+      at.f = (back & inside) ? 1 - at.f : at.f;
+      at.slope = back ? -at.slope : at.slope;
     }
-    for (int64_t k = 0; k < kWarpChunk; ++k) {
-      const bool low = i[k] < 0 || (i[k] == 0 && f[k] == C{}), high = i[k] >= size - 1;
-      i[k] = low ? 0 : high ? size - 1 : i[k];
-      f[k] = low || high ? C{} : f[k];
-      sign[k] = low || high ? C{} : sign[k];
-    }
+    const VI low = (at.i < 0) | ((at.i == 0) & (at.f == C{})), high = at.i >= size - 1;
+    at.i = low ? VI{} : (high ? VI{} + (size - 1) : at.i);
+    at.f = (low | high) ? VC{} : at.f;
+    at.slope = (low | high) ? VC{} : at.slope;
   }
 
-  static MEDKERN_INLINE I modulo(I i, I period) {
-    const I rest = i % period;
-    return rest < 0 ? rest + period : rest;
+  // i modulo the period, which few need.
+  static MEDKERN_INLINE void fold(VI& i, I period) {
+    if (!any((i < 0) | (i >= period))) return;
+    I one[lanes];
+    store(one, i);
+    for (I& value : one) {
+      value %= period;
+      value += value < 0 ? period : 0;
+    }
+    i = load_raw<VI>(one);
   }
 
-  static void set_taps(WarpPadding padding, I size, const I* i, const C* f, const C* sign,
-                       int64_t stride, int axis, Taps& taps) {
+  static MEDKERN_INLINE void set_taps(WarpPadding padding, I size, const Positions& at, int axis,
+                                      int64_t k, Taps& taps, I (&index)[T][kWarpChunk]) {
     const bool zeros = padding == WarpPadding::zeros;
     for (int tap = 0; tap < T; ++tap) {
-      int64_t* offset = taps.offset[axis][tap];
-      C* weight = taps.weight[axis][tap];
-      C* slope = taps.slope[axis][Slopes ? tap : 0];
-      for (int64_t k = 0; k < kWarpChunk; ++k) {
-        I at = i[k] + first + tap;
-        if (T == 1) at += f[k] > C(0.5) || (f[k] == C(0.5) && (i[k] & 1));
-        if (T == 4 && padding == WarpPadding::reflection) at = reflect(at, size);
-        const bool within = !zeros || (at >= 0 && at < size);
-        at = at < 0 ? 0 : at;
-        at = at >= size ? size - 1 : at;
-        offset[k] = static_cast<int64_t>(at) * stride;
-        weight[k] = within ? weight_of(tap, f[k]) : C{};
-        if constexpr (Slopes) slope[k] = within ? slope_of(tap, f[k]) * sign[k] : C{};
+      VI i = at.i + (first + tap);
+      if (T == 1) i -= (at.f > C(0.5)) | ((at.f == C(0.5)) & ((at.i & 1) == 1));
+      if (T == 4 && padding == WarpPadding::reflection) {
+        const I period = size > 1 ? 2 * (size - 1) : 1;
+        fold(i, period);
+        i = i >= size ? period - i : i;
+      }
+      const VI low = i < 0, high = i >= size;
+      const VI within = zeros ? ~(low | high) : ~VI{};
+      i = low ? VI{} : (high ? VI{} + (size - 1) : i);
+      store(index[tap] + k, i);
+      store(taps.weight[axis][tap] + k, within ? weight_of(tap, at.f) : VC{});
+      if constexpr (Slopes) {
+        store(taps.slope[axis][tap] + k, within ? slope_of(tap, at.f) * at.slope : VC{});
       }
     }
     if (zeros && T > 1) {
-      for (int64_t k = 0; k < kWarpChunk; ++k) {
-        const I low = i[k] + first, high = low + T - 1;
-        taps.outside[k] |= high < 0 || low >= size;
-      }
+      const VI outside = (at.i < -(first + T - 1)) | (at.i >= size - first);
+      taps.any_outside |= any(outside);
+      store(taps.outside + k, load_raw<VI>(taps.outside + k) | outside);
     }
-    if (axis == 2 && T == 2) {
-      for (int64_t k = 0; k < kWarpChunk; ++k) taps.edge[k] = i[k] < 0 || i[k] >= size - 1;
-    }
+    if (axis == 2 && T == 2) store(taps.edge + k, (at.i < 0) | (at.i >= size - 1));
   }
 
-  static MEDKERN_INLINE I reflect(I i, I size) {
-    if (i >= 0 && i < size) return i;
-    const I period = size > 1 ? 2 * (size - 1) : 1;
-    const I rest = modulo(i, period);
-    return rest >= size ? period - rest : rest;
-  }
+  static MEDKERN_INLINE VC inner(VC x) { return ((a + 2) * x - (a + 3)) * x * x + 1; }
+  static MEDKERN_INLINE VC outer(VC x) { return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a; }
+  static MEDKERN_INLINE VC inner_slope(VC x) { return (3 * (a + 2) * x - 2 * (a + 3)) * x; }
+  static MEDKERN_INLINE VC outer_slope(VC x) { return (3 * a * x - 10 * a) * x + 8 * a; }
 
-  static MEDKERN_INLINE C inner(C x) { return ((a + 2) * x - (a + 3)) * x * x + 1; }
-  static MEDKERN_INLINE C outer(C x) { return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a; }
-  static MEDKERN_INLINE C inner_slope(C x) { return (3 * (a + 2) * x - 2 * (a + 3)) * x; }
-  static MEDKERN_INLINE C outer_slope(C x) { return (3 * a * x - 10 * a) * x + 8 * a; }
-
-  static MEDKERN_INLINE C weight_of(int tap, C f) {
-    if (T == 1) return 1;
+  static MEDKERN_INLINE VC weight_of(int tap, VC f) {
+    if (T == 1) return VC{} + 1;
     if (T == 2) return tap == 0 ? 1 - f : f;
     return tap == 0 ? outer(1 + f) : tap == 1 ? inner(f) : tap == 2 ? inner(1 - f) : outer(2 - f);
   }
 
-  static MEDKERN_INLINE C slope_of(int tap, C f) {
-    if (T == 1) return 0;
-    if (T == 2) return tap == 0 ? -1 : 1;
+  static MEDKERN_INLINE VC slope_of(int tap, VC f) {
+    if (T == 1) return VC{};
+    if (T == 2) return VC{} + (tap == 0 ? C(-1) : C(1));
     return tap == 0   ? outer_slope(1 + f)
            : tap == 1 ? inner_slope(f)
            : tap == 2 ? -inner_slope(1 - f)
                       : -outer_slope(2 - f);
   }
 
-  static void lose(int64_t n, int axis, Taps& taps) {
-    for (int64_t k = 0; k < n; ++k) {
+  static void lose(int axis, Taps& taps) {
+    taps.any_lost = true;
+    for (int64_t k = 0; k < kWarpChunk; ++k) {
       for (int tap = 0; tap < T && taps.lost[k]; ++tap) {
         taps.weight[axis][tap][k] = std::numeric_limits<C>::quiet_NaN();
         if constexpr (Slopes) taps.slope[axis][tap][k] = std::numeric_limits<C>::quiet_NaN();

@@ -72,7 +72,7 @@ def warp(
     same bits for every number of threads.
 
     Memory: the output, and where the image has 2 or more channels, or is of half precision, a
-    rearranged copy in compute precision of up to 16 of its channels. Other strides than contiguous
+    rearranged copy in compute precision of 4 or 8 of its channels. Other strides than contiguous
     ones, and a displacement of another precision, are copied first.
 
     >>> import torch, medkern as mk

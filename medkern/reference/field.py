@@ -69,7 +69,7 @@ def difference_transpose(s: Tensor, axis: int, spacing: Tensor) -> Tensor:
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+    return values.to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))
 
 
 def with_identity(slopes: Tensor) -> Tensor:
@@ -109,19 +109,19 @@ def cross(a: Tensor, b: Tensor) -> Tensor:
 
 
 def smoothness(displacement: Tensor, spacing: Tensor, penalty: str) -> Tensor:
-    """Per sample [B]: over the axes, the mean of the means of |forward difference|^1 or ^2."""
+    """Per sample [B, 1]: over the axes, the mean of the means of |forward difference|^1 or ^2."""
     u = displacement.to(compute_dtype(displacement))
     total = u.new_zeros(u.shape[0])
     for axis, step in forward_differences(u, spacing):
         size = step.abs() if penalty == "l1" else step * step
         total = total + size.flatten(1).sum(1) * weight(u.shape, axis)
-    return total
+    return total.unsqueeze(1)
 
 
 def smoothness_backward(
     grad: Tensor, displacement: Tensor, spacing: Tensor, penalty: str
 ) -> Tensor:
-    """The gradient of `smoothness`, for grad [B]."""
+    """The gradient of `smoothness`, for grad [B, 1]."""
     u = displacement.to(compute_dtype(displacement))
     out = torch.zeros_like(u)
     for axis, step in forward_differences(u, spacing):
