@@ -3,8 +3,10 @@
 import importlib.util
 import os
 import re
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -686,6 +688,16 @@ def test_order_task_of_the_paper_tells_mean_from_sum():
         optimizer.step()
     accuracy = ((head(layer(x))[:, 0] > 0) == (labels > 0.5)).float().mean()
     assert accuracy > 0.95
+
+
+def test_example_with_the_layer_in_place_of_a_copied_cell(tmp_path):
+    pytest.importorskip("PIL")
+    example = runpy.run_path(str(Path(__file__).parent.parent / "docs/examples/moving_blobs.py"))
+    picture = tmp_path / "strip.png"
+    curves = example["main"](picture, steps=4, hidden=8, batch=1, frames=3, size=12)
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-3)
+    assert curves[0][-1] < curves[0][0]
+    assert picture.stat().st_size > 0
 
 
 # -- errors --
