@@ -3,8 +3,10 @@
 import importlib.util
 import os
 import re
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 import medkern as mk
+from medkern import _library
 from medkern.reference import convlstm as reference
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -188,7 +191,7 @@ def test_reductions_and_directions(reduce, direction):
     torch.testing.assert_close(out, want)
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "auto"])
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_laws_of_the_two_sums(steps, algorithm):
     x, *weights = problem(steps=steps, dtype=torch.float32, space=(13, 18), hidden=9)
@@ -396,6 +399,114 @@ def test_compiles_whole_and_exports():
     assert "medkern.convlstm.default" in str(program.graph)
 
 
+# -- Winograd's form --
+
+WINOGRAD = [  # batch, steps, inputs, hidden, space: tiles cut at both ends, channels not of 16
+    (1, 1, 1, 1, (1, 1)),
+    (2, 3, 3, 5, (7, 9)),
+    (1, 2, 17, 33, (13, 18)),
+    (3, 3, 40, 24, (5, 30)),
+]
+
+
+def winograd_problem(shape, direction, reduce, ragged):
+    batch, steps, inputs, hidden, space = shape
+    tensors = list(problem(batch, steps, inputs, hidden, space, dtype=torch.float32))
+    how = {"direction": direction, "reduce": reduce}
+    if ragged:
+        tensors += states(tensors[0], hidden, directions=2 if direction == "both" else None)
+        tensors += [0.3 * torch.randn(3, hidden)]
+        how["lengths"] = torch.arange(batch) * 2 % (steps + 1)
+    return tensors, how
+
+
+def run_with_gradients(tensors, how, **kind):
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    peephole = leaves[6] if len(leaves) > 6 else None
+    out, (h, c) = mk.convlstm(*leaves[:6], peephole=peephole, **how, **kind)
+    seeds = [torch.cos(torch.arange(t.numel())).reshape(t.shape).to(t.dtype) for t in (out, h, c)]
+    return [out, h, c], torch.autograd.grad((out, h, c), leaves, seeds)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+@pytest.mark.parametrize("shape", WINOGRAD, ids=str)
+def test_winograd_errs_by_less_than_2e_5(shape, direction, ragged):
+    for reduce in ("none", "sum", "last", "mean"):
+        tensors, how = winograd_problem(shape, direction, reduce, ragged)
+        values, grads = run_with_gradients(tensors, how, algorithm="winograd")
+        exact = run_with_gradients([t.double() for t in tensors], how, backend="reference")
+        for actual, expected in zip(values, exact[0], strict=True):
+            torch.testing.assert_close(actual.double(), expected, rtol=0, atol=2e-5)
+        for actual, expected in zip(grads, exact[1], strict=True):
+            scale = max(expected.abs().max().item(), 1)
+            torch.testing.assert_close(actual.double(), expected, rtol=0, atol=2e-5 * scale)
+
+
+def test_winograd_is_chosen_where_it_pays_and_says_why_not():
+    from medkern.ops import convlstm_winograd as winograd
+
+    x, w_x, w_h, _ = problem(hidden=16, space=(12, 12), dtype=torch.float32)
+    how = (None, [1, 1], "zeros")
+    assert winograd.chosen(x, w_x, w_h, *how, "auto")
+    assert not winograd.chosen(x, w_x, w_h, *how, "direct")
+    assert not winograd.chosen(x[..., :3, :3], w_x, w_h, *how, "auto")
+    for change, text in (
+        ((x, w_x[..., :1, :1], w_h, *how), "3 x 3 kernels"),
+        ((x, w_x, w_h, None, [2, 1], "zeros"), "dilation 1"),
+        ((x, w_x, w_h, None, [1, 1], "circular"), "zero padding"),
+        ((x.double(), w_x, w_h, *how), "float32, not float64"),
+        ((x.to("meta"), w_x, w_h, *how), "runs on the CPU"),
+        ((x, w_x, w_h, torch.ones(3, 16, 12, 12), *how[1:]), "one peephole weight per channel"),
+    ):
+        assert text in winograd.why_not(*change)
+
+
+def test_winograd_keeps_layouts_and_dtypes_that_the_fake_promises():
+    x, *weights = problem(hidden=16, inputs=16, space=(12, 13), dtype=torch.float32)
+    last = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    for given in (x, last, x.transpose(3, 4), x[..., ::2, 1:]):
+        for reduce, direction in (("none", "both"), ("sum", "backward")):
+            args = (given, *weights, *[None] * 4, reduce, direction, [1, 1], "zeros", "winograd")
+            torch.library.opcheck(
+                torch.ops.medkern.convlstm.default,
+                (*args, True),
+                test_utils=("test_schema", "test_faketensor"),
+            )
+            leaf = given.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+            out = mk.convlstm(leaf, *weights, reduce=reduce, algorithm="winograd")[0]
+            (grad,) = torch.autograd.grad(out.square().sum(), leaf)
+            plain = x.new_tensor(given.tolist()).requires_grad_()
+            want = mk.convlstm(plain, *weights, reduce=reduce, algorithm="direct")[0]
+            (expected,) = torch.autograd.grad(want.square().sum(), plain)
+            torch.testing.assert_close(out, want, rtol=1e-5, atol=2e-5)
+            torch.testing.assert_close(grad, expected, rtol=1e-4, atol=2e-4)
+
+
+def test_winograd_bits_do_not_depend_on_threads_and_hardly_on_the_instruction_set():
+    tensors, how = winograd_problem((2, 2, 24, 40, (18, 30)), "both", "sum", True)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = run_with_gradients(tensors, how, algorithm="winograd")
+        torch.set_num_threads(2)
+        two = run_with_gradients(tensors, how, algorithm="winograd")
+    finally:
+        torch.set_num_threads(before)
+    flat = [*one[0], *one[1]]
+    assert all(map(torch.equal, flat, [*two[0], *two[1]]))
+    switch = _library.native_isa(_library.find("_native"))
+    active = switch.active
+    try:
+        for name in switch.names:
+            switch.select(name)
+            values, grads = run_with_gradients(tensors, how, algorithm="winograd")
+            for a, b in zip([*values, *grads], flat, strict=True):
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * max(b.abs().max().item(), 1))
+    finally:
+        switch.select(active)
+
+
 # -- layers --
 
 
@@ -579,6 +690,16 @@ def test_order_task_of_the_paper_tells_mean_from_sum():
     assert accuracy > 0.95
 
 
+def test_example_with_the_layer_in_place_of_a_copied_cell(tmp_path):
+    pytest.importorskip("PIL")
+    example = runpy.run_path(str(Path(__file__).parent.parent / "docs/examples/moving_blobs.py"))
+    picture = tmp_path / "strip.png"
+    curves = example["main"](picture, steps=4, hidden=8, batch=1, frames=3, size=12)
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-3)
+    assert curves[0][-1] < curves[0][0]
+    assert picture.stat().st_size > 0
+
+
 # -- errors --
 
 BAD = {
@@ -602,7 +723,7 @@ BAD = {
     "direction": (lambda a: a, {"direction": "up"}, ValueError, "direction must be one of"),
     "padding": (lambda a: a, {"padding_mode": "reflect"}, ValueError, "padding_mode must be one"),
     "algorithm": (lambda a: a, {"algorithm": "fft"}, ValueError, "algorithm must be one of 'auto'"),
-    "winograd": (
+    "winograd": (  # in float64
         lambda a: a,
         {"algorithm": "winograd"},
         ValueError,

@@ -22,6 +22,8 @@ EMULATED = os.environ.get("MEDKERN_EMULATED_LIBRARY") or _library.find("_emulate
 pytestmark = pytest.mark.skipif(EMULATED is None, reason="built without MEDKERN_EMULATED")
 WIDTHS = (1, 31, 33, 257, 1000)
 SUMMED = {"_boundary_loss_backward", "_spectrum_loss", "_tree_paths", "boundary_loss"}
+# exp and tanh are the device's own.
+ROUNDED = {"convlstm_gates", "_convlstm_gates_backward"}
 OPS = {name: op for name, op in ALL_OPS.items() if op.spec.cuda}
 
 
@@ -50,12 +52,12 @@ def each_sample():
 
 def assert_equals_cpu_kernel(name: str, sample: Sample) -> None:
     """Bit for bit, the same arithmetic in the same order with no contraction; or closely, where
-    sums are cut into other parts."""
+    sums are cut into other parts or functions are others'."""
     results = emulated()[name](*sample.args), OPS[name](*sample.args)
     for actual, expected in zip(*map(pytree.tree_leaves, results), strict=True):
         assert actual.dtype == expected.dtype
         assert actual.numel() == 0 or actual.stride() == expected.stride()
-        if name in SUMMED:
+        if name in SUMMED | ROUNDED:
             torch.testing.assert_close(actual, expected, equal_nan=True)
         else:
             assert torch.equal(actual, expected)
@@ -248,3 +250,34 @@ def test_a_label_that_names_no_class_is_nan(dtype):
     grad = emulated()["_boundary_loss_backward"](logits, torch.ones(3, 3), maps, labels)
     where = grad.isnan().any(1).nonzero().tolist()
     assert where == [[1, 5, 280]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("last", [False, True])
+def test_convlstm_steps_in_place(dtype, last):
+    """The sums of a sequence's steps, in place, against the ops that the CPU's loop calls."""
+    for name in ("_convlstm_step_", "_convlstm_step_backward_"):
+        if not hasattr(torch.ops.medkern_emulated, name):
+            schema = str(getattr(torch.ops.medkern, name).default._schema)
+            library.define(schema.replace("medkern::", ""))
+    emulated()
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def tensor(channels, kind=dtype):
+        if last:
+            return torch.randn(2, 9, 33, channels).to(kind).movedim(-1, 1)
+        return torch.randn(2, channels, 9, 33).to(kind)
+
+    gates, c = tensor(4 * 5), tensor(5, state)
+    peephole = torch.randn(1, 3, 5, 1, 1).to(state).expand(2, 3, 5, 9, 33)
+    forward = [gates, tensor(20), c, peephole, tensor(5), tensor(5, state), tensor(20)]
+    backward = [gates, tensor(5), tensor(5), c, peephole, tensor(5, state), tensor(20), tensor(5)]
+    for name, args in (
+        ("_convlstm_step_", [*forward, tensor(5, state)]),
+        ("_convlstm_step_backward_", backward),
+    ):
+        ours = [a.clone(memory_format=torch.preserve_format) for a in args]
+        getattr(torch.ops.medkern_emulated, name)(*ours)
+        getattr(torch.ops.medkern, name)(*args)
+        for actual, expected in zip(ours, args, strict=True):
+            torch.testing.assert_close(actual, expected)

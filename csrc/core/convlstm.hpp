@@ -38,7 +38,7 @@ struct ConvLSTMGates {
   // Backward: dh in one or two summands and dc' (may be null), da and dc (may be grad_c itself).
   ConvLSTMView grad_h, grad_h2, grad_c, d_gates, d_c;
 
-  bool along_channels() const { return gates_x.channel == 1 && hidden > 1; }
+  MEDKERN_INLINE bool along_channels() const { return gates_x.channel == 1 && hidden > 1; }
 };
 
 // Processes rows [begin, end) of convlstm_rows(problem).

@@ -56,11 +56,17 @@ struct WinogradKernels {
   int64_t vector;  // channels of a vector
   void (*step)(const WinogradProblem&, const WinogradPart&, float* scratch);
   void (*convolution)(const WinogradProblem&, const WinogradPart&, float* scratch);
+  // For the gradients `given` of the gates: sums [panels][36][rows][4 vector] over all tiles, block
+  // by block, of transformed inputs times gradients; `part` says which panels.
+  void (*weight_gradient)(const WinogradProblem&, const WinogradPart&, float* scratch, float* sums);
   // w [4 hidden, inputs, 3, 3] into rows [at, at + padded inputs) of weights for gates, or into
   // those of the convolution's adjoint, which has 4 padded hidden rows and `inputs` channels.
   void (*forward_weights)(const float* w, int64_t hidden, int64_t inputs, int64_t at, int64_t rows,
                           float* weights);
   void (*adjoint_weights)(const float* w, int64_t hidden, int64_t inputs, float* weights);
+  // The adjoint of forward_weights: d_w from such sums.
+  void (*forward_weights_adjoint)(const float* sums, int64_t hidden, int64_t inputs, int64_t at,
+                                  int64_t rows, float* d_w);
   // Channels of one image, `step` apart, pixels `pixel` apart, to and from padded channels-last.
   void (*pack)(const float* from, int64_t channels, int64_t pixels, int64_t step, int64_t pixel,
                float* to);
@@ -87,7 +93,7 @@ MEDKERN_INLINE int64_t winograd_step(int64_t tiles, int64_t channels) {
 // The transformed inputs and products of a block, results of one tile, and a row of zeros.
 MEDKERN_INLINE int64_t winograd_scratch(const WinogradProblem& p, int64_t vector) {
   return kWinogradPoints * (winograd_step(p.block, p.rows) + winograd_step(p.block, 4 * vector)) +
-         64 * vector + p.rows;
+         64 * vector + p.rows + kChannelPadding;
 }
 
 }  // namespace medkern

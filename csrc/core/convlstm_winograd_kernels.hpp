@@ -42,6 +42,24 @@ class WinogradRun {
     }
   }
 
+  static void weight_gradient(const WinogradProblem& p, const WinogradPart& part, float* scratch,
+                              float* sums) {
+    const int64_t size = kWinogradPoints * p.rows * 4 * kFloats;
+    for (int64_t i = part.first_panel * size; i < part.last_panel * size; ++i) sums[i] = 0;
+    const int64_t tiles = winograd_tiles(p);
+    for (int64_t first = 0; first < tiles; first += p.block) {
+      WinogradPart block = part;
+      block.first = first;
+      block.last = tiles - first < p.block ? tiles : first + p.block;
+      const WinogradRun run(p, block, scratch);
+      run.transform_inputs();
+      for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) {
+        for (int64_t i = 0; i < run.tiles_; ++i) run.transform_gradient(panel, i);
+        run.add_products(sums + panel * size);
+      }
+    }
+  }
+
  private:
   WinogradRun(const WinogradProblem& p, const WinogradPart& part, float* scratch)
       : p_(p),
@@ -235,6 +253,43 @@ class WinogradRun {
     });
   }
 
+  // products_[point][tile][column] = A g A^T
+  void transform_gradient(int64_t panel, int64_t i) const {
+    const WinogradTile tile = WinogradTile::of(p_, part_.first + i);
+    const float* image = p_.given[tile.image] + panel * kFloats;
+    for (int64_t v = 0; v < 4; ++v) {
+      for (int at = 0; at < 16; ++at) store(results_ + at * kFloats, Floats{});
+      each_pixel(tile, [&](int64_t pixel, int64_t at) {
+        store(results_ + at * kFloats, load<float>(image + (4 * pixel + v) * p_.channels));
+      });
+      Floats half[6][4];
+      for (int b = 0; b < 4; ++b) {
+        Floats y[4], o[6];
+        for (int a = 0; a < 4; ++a) y[a] = load<float>(results_ + (4 * a + b) * kFloats);
+        winograd_output_adjoint(y, o);
+        for (int a = 0; a < 6; ++a) half[a][b] = o[a];
+      }
+      float* to = products_ + (i * 4 + v) * kFloats;
+      for (int a = 0; a < 6; ++a) {
+        Floats o[6];
+        winograd_output_adjoint(half[a], o);
+        for (int b = 0; b < 6; ++b) store(to + (6 * a + b) * product_step_, o[b]);
+      }
+    }
+  }
+
+  void add_products(float* sums) const {
+    for (int point = 0; point < kWinogradPoints; ++point) {
+      const float* inputs = inputs_ + point * input_step_;
+      const float* products = products_ + point * product_step_;
+      float* to = sums + point * p_.rows * 4 * kFloats;
+      for (int64_t row = 0; row < p_.rows; row += kRows<4>) {
+        const int64_t rest = p_.rows - row, count = rest < kRows<4> ? rest : kRows<4>;
+        add_outer_products(inputs + row, p_.rows, count, products, tiles_, to + row * 4 * kFloats);
+      }
+    }
+  }
+
   const WinogradProblem& p_;
   const WinogradPart& part_;
   const int64_t tiles_, input_step_, product_step_;
@@ -258,6 +313,22 @@ inline void winograd_weights_of(const float (&taps)[9][kFloats], float* to, int6
   }
 }
 
+// The adjoint: taps = G^T u G.
+inline void winograd_taps_of(const float* from, int64_t step, float (&taps)[9][kFloats]) {
+  Floats half[3][6];
+  for (int j = 0; j < 6; ++j) {
+    Floats u[6], o[3];
+    for (int i = 0; i < 6; ++i) u[i] = load<float>(from + (6 * i + j) * step);
+    winograd_weight_adjoint(u, o);
+    for (int i = 0; i < 3; ++i) half[i][j] = o[i];
+  }
+  for (int i = 0; i < 3; ++i) {
+    Floats o[3];
+    winograd_weight_adjoint(half[i], o);
+    for (int j = 0; j < 3; ++j) store(taps[3 * i + j], o[j]);
+  }
+}
+
 struct WinogradWeights {
   static void forward(const float* w, int64_t hidden, int64_t inputs, int64_t at, int64_t rows,
                       float* weights) {
@@ -274,6 +345,26 @@ struct WinogradWeights {
           }
           const int64_t column = ((panel * kWinogradPoints * rows + at + row) * 4 + gate) * kFloats;
           winograd_weights_of(taps, weights + column, rows * 4 * kFloats);
+        }
+      }
+    }
+  }
+
+  static void forward_adjoint(const float* sums, int64_t hidden, int64_t inputs, int64_t at,
+                              int64_t rows, float* d_w) {
+    const int64_t step = rows * 4 * kFloats;
+    for (int64_t panel = 0; panel < padded_channels(hidden) / kFloats; ++panel) {
+      for (int64_t row = 0; row < inputs; ++row) {
+        for (int64_t gate = 0; gate < 4; ++gate) {
+          float taps[9][kFloats];
+          const int64_t column = ((panel * kWinogradPoints * rows + at + row) * 4 + gate) * kFloats;
+          winograd_taps_of(sums + column, step, taps);
+          for (int64_t lane = 0; lane < kFloats; ++lane) {
+            const int64_t channel = panel * kFloats + lane;
+            if (channel >= hidden) continue;
+            float* g = d_w + ((gate * hidden + channel) * inputs + row) * 9;
+            for (int tap = 0; tap < 9; ++tap) g[tap] = taps[tap][lane];
+          }
         }
       }
     }
@@ -374,8 +465,10 @@ WinogradKernels winograd_kernels() {
   return {kFloats,
           WinogradRun::step,
           WinogradRun::convolution,
+          WinogradRun::weight_gradient,
           WinogradWeights::forward,
           WinogradWeights::adjoint,
+          WinogradWeights::forward_adjoint,
           WinogradLayout::pack,
           WinogradLayout::unpack};
 }

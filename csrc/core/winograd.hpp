@@ -128,4 +128,34 @@ MEDKERN_INLINE void multiply_rows(const float* const (&a)[kRows<Vectors>], const
   }
 }
 
+// m[r] += sum_t a[t][r] b[t], r < rows <= kRows<4>, for a [inner, a_step] and b [inner, 4 kFloats].
+MEDKERN_INLINE void add_outer_products(const float* a, int64_t a_step, int64_t rows, const float* b,
+                                       int64_t inner, float* m) {
+  constexpr int most = kRows<4>, width = 4 * kFloats;
+  Floats sum[most][4];
+#pragma GCC unroll 8
+  for (int r = 0; r < most; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v)
+      sum[r][v] = r < rows ? load<float>(m + r * width + v * kFloats) : Floats{};
+  }
+  for (int64_t t = 0; t < inner; ++t, b += width) {
+    Floats row[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) row[v] = load<float>(b + v * kFloats);
+#pragma GCC unroll 8
+    for (int r = 0; r < most; ++r) {
+      const Floats factor = Floats{} + a[t * a_step + r];
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; ++v) sum[r][v] = multiply_add(factor, row[v], sum[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < most; ++r) {
+    if (r >= rows) continue;
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) store(m + r * width + v * kFloats, sum[r][v]);
+  }
+}
+
 }  // namespace medkern::MEDKERN_ISA

@@ -69,13 +69,19 @@ const uint8_t* running_of(const MaybeTensor& t, int64_t images) {
   return static_cast<const uint8_t*>(t->data_ptr());
 }
 
-// Tiles of a block: inputs and products in half of a usual L2 cache, and as many blocks as threads
-// can share evenly.
-int64_t block_of(const WinogradProblem& p, int64_t vector, int threads) {
+// The most tiles of a block. Weights are read once per block and transformed inputs once per panel:
+// where inputs and products fit into half of a usual L2 cache, and with them 36 tiles or more, that
+// is best; else blocks of 64 balance the two streams.
+int64_t largest_block(const WinogradProblem& p, int64_t vector) {
   constexpr int64_t kCacheFloats = 160 * 1024;
-  const int64_t most = kCacheFloats / (kWinogradPoints * (p.rows + 4 * vector));
-  const int64_t tiles = winograd_tiles(p), largest = std::clamp<int64_t>(most, 12, 96);
-  const int64_t rounds = (tiles + largest * threads - 1) / (largest * threads);
+  const int64_t fits = kCacheFloats / (kWinogradPoints * (p.rows + 4 * vector));
+  return fits < 36 ? 64 : std::min<int64_t>(fits, 96);
+}
+
+// As many blocks as threads can share evenly.
+int64_t block_of(const WinogradProblem& p, int64_t vector, int threads) {
+  const int64_t tiles = winograd_tiles(p), most = largest_block(p, vector) * threads;
+  const int64_t rounds = (tiles + most - 1) / most;
   const int64_t even = (tiles + rounds * threads - 1) / (rounds * threads);
   return std::min(tiles, (even + 5) / 6 * 6);
 }
@@ -210,6 +216,40 @@ void step(const MaybeTensor& x, const MaybeTensor& given, const MaybeTensor& giv
   run(p, kernels, kernels.step);
 }
 
+// d_w [4 hidden, inputs, 3, 3], and d_w2 of second inputs, from the gradient of the gates
+// [N, H, W, 4 padded hidden].
+void weight_gradient(const Tensor& x, const MaybeTensor& x2, const Tensor& grad, const Tensor& d_w,
+                     const MaybeTensor& d_w2) {
+  WinogradProblem p = problem_on(grad);
+  const auto inputs = pointers_of(x, grad, weight_rows(d_w));
+  p.source[p.sources++] = {inputs.data(), weight_rows(d_w)};
+  std::vector<const float*> more;
+  if (x2) {
+    STD_TORCH_CHECK(d_w2.has_value(), "two inputs must have two weights");
+    more = pointers_of(*x2, grad, weight_rows(*d_w2));
+    p.source[p.sources++] = {more.data(), weight_rows(*d_w2)};
+  }
+  const int64_t hidden = d_w.size(0) / 4;
+  p.channels = padded_channels(hidden);
+  p.gates = true;
+  p.rows = p.source[0].channels + p.source[1].channels;
+  const auto grads = pointers_of(grad, grad, 4 * p.channels);
+  p.given = grads.data();
+  const WinogradKernels kernels = winograd_kernels();
+  // The order of the sums must not depend on the threads, hence neither must the block.
+  p.block = std::min<int64_t>(std::max<int64_t>(winograd_tiles(p), 1), 64);
+  const Scratch sums = scratch_of(kWinogradPoints * p.rows * 4 * p.channels);
+  TorchThreads().run(winograd_panels(p, kernels.vector), 1, [&](int64_t begin, int64_t end) {
+    const Scratch scratch = scratch_of(winograd_scratch(p, kernels.vector));
+    kernels.weight_gradient(p, {0, 0, begin, end}, scratch.get(), sums.get());
+  });
+  kernels.forward_weights_adjoint(sums.get(), hidden, d_w.size(1), 0, p.rows, floats_of(d_w));
+  if (x2) {
+    kernels.forward_weights_adjoint(sums.get(), hidden, d_w2->size(1), p.source[0].channels, p.rows,
+                                    floats_of(*d_w2));
+  }
+}
+
 // Calls body(image, first pixel, pixels) in pieces.
 template <class Body>
 void each_piece(int64_t images, int64_t pixels, int64_t channels, const Body& body) {
@@ -265,6 +305,7 @@ STABLE_TORCH_LIBRARY_IMPL(medkern, CPU, m) {
   m.impl("_winograd_weights", TORCH_BOX(&medkern::weights));
   m.impl("_winograd_convolution_", TORCH_BOX(&medkern::convolution));
   m.impl("_winograd_step_", TORCH_BOX(&medkern::step));
+  m.impl("_winograd_weight_gradient_", TORCH_BOX(&medkern::weight_gradient));
   m.impl("_winograd_pack_", TORCH_BOX(&medkern::pack));
   m.impl("_winograd_unpack_", TORCH_BOX(&medkern::unpack));
 }

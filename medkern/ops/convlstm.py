@@ -453,7 +453,6 @@ _convlstm_gates: Op = register(
         setup_context=_remember_gates,
         backward=_gates_backward,
         jvp=_gates_jvp,
-        cuda=False,
     )
 )
 _convlstm_gates_backward: Op = register(
@@ -464,7 +463,6 @@ _convlstm_gates_backward: Op = register(
         reference=reference.convlstm_gates_backward,
         fake=_fake_gates_backward,
         samples=_gates_backward_samples,
-        cuda=False,
     )
 )
 

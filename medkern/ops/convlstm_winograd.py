@@ -28,6 +28,8 @@ for _schema in (
     "_winograd_step_(Tensor? x, Tensor? given, Tensor? given2, Tensor? h, Tensor weights, "
     "Tensor? bias, Tensor? peephole, Tensor? running, Tensor? c, Tensor(a!) h_out, "
     "Tensor(b!) c_out, Tensor(c!)? pre, Tensor(d!)? total) -> ()",
+    "_winograd_weight_gradient_(Tensor x, Tensor? x2, Tensor grad, Tensor(a!) d_w, "
+    "Tensor(b!)? d_w2) -> ()",
     "_winograd_pack_(Tensor planes, Tensor(a!) out) -> ()",
     "_winograd_unpack_(Tensor padded, bool adds, Tensor(a!) out) -> ()",
 ):
@@ -278,10 +280,11 @@ def backward(
         _ops._winograd_convolution_(shared.flatten(0, 1), weights, None, None, True, flat)
         for step in range(s.steps):
             p.unpack(d_x[:, p.time(step)], padded_x[step])
+    d_wx, d_wh = run.weight_gradients(inputs, shared, of_x=needs[1], of_h=needs[2])
     found = (
         None if d_x is None else d_x.to(x.dtype),
-        run.weight_gradient(inputs, shared, x.shape[2]) if needs[1] else None,
-        run.weight_gradient(run.inputs, run.d_gates, s.hidden) if needs[2] else None,
+        d_wx,
+        d_wh,
         p.without_padding(shared.sum((0, 1, 2, 3)), 4) if needs[3] else None,
         None if run.d_h is None else p.states(run.d_h),
         p.states(run.d_c),
@@ -389,16 +392,23 @@ class _BackwardRun:
         terms = (d_i * before, d_f * before, d_o * after)
         self.d_peephole += torch.stack([term.sum((0, 1, 2)) for term in terms])
 
-    def weight_gradient(self, inputs: Tensor, d_gates: Tensor, channels: int) -> Tensor:
-        """[4 hidden, channels, 3, 3] from [steps, N, H, W, ...]."""
+    def weight_gradients(
+        self, inputs: Tensor, shared: Tensor, *, of_x: bool, of_h: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Of w_x and of w_h; in one pass where both have the same gradient of the gates."""
         p = self.p
-        x, grad = _planes(inputs.flatten(0, 1)), _planes(d_gates.flatten(0, 1))
-        weight = x.new_empty(grad.shape[1], x.shape[1], 3, 3)
-        _, found, _ = torch.ops.aten.convolution_backward(
-            grad, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
-        )
-        rows: Tensor = found.unflatten(0, (4, p.hidden))[:, : self.s.hidden, :channels]
-        return rows.flatten(0, 1).contiguous()
+        d_x = torch.empty_like(p.w_x, memory_format=torch.contiguous_format) if of_x else None
+        d_h = torch.empty_like(p.w_h, memory_format=torch.contiguous_format) if of_h else None
+        x, h = inputs.flatten(0, 1), self.inputs.flatten(0, 1)
+        grad = shared.flatten(0, 1)
+        if d_x is not None and d_h is not None and p.count == 1:
+            _ops._winograd_weight_gradient_(x, h, grad, d_x, d_h)
+            return d_x, d_h
+        if d_x is not None:
+            _ops._winograd_weight_gradient_(x, None, grad, d_x, None)
+        if d_h is not None:
+            _ops._winograd_weight_gradient_(h, None, self.d_gates.flatten(0, 1), d_h, None)
+        return d_x, d_h
 
 
 def _planes(images: Tensor) -> Tensor:
