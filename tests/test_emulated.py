@@ -21,7 +21,14 @@ from medkern._registry import Op, Sample
 EMULATED = os.environ.get("MEDKERN_EMULATED_LIBRARY") or _library.find("_emulated")
 pytestmark = pytest.mark.skipif(EMULATED is None, reason="built without MEDKERN_EMULATED")
 WIDTHS = (1, 31, 33, 257, 1000)
-SUMMED = {"_boundary_loss_backward", "_spectrum_loss", "_tree_paths", "boundary_loss"}
+SUMMED = {
+    "_boundary_loss_backward",
+    "_segmentation_sums",
+    "_segmentation_sums_backward",
+    "_spectrum_loss",
+    "_tree_paths",
+    "boundary_loss",
+}
 # exp and tanh are the device's own.
 ROUNDED = {"convlstm_gates", "_convlstm_gates_backward"}
 OPS = {name: op for name, op in ALL_OPS.items() if op.spec.cuda}
@@ -281,3 +288,17 @@ def test_convlstm_steps_in_place(dtype, last):
         getattr(torch.ops.medkern, name)(*args)
         for actual, expected in zip(ours, args, strict=True):
             torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("softmax", [True, False])
+def test_segmentation_sizes(dtype, softmax):
+    for space in ((33, 60), (2, 1000), (257,), (5, 7, 9), (1, 1)):
+        logits = torch.randn(2, 3, *space).to(dtype)
+        labels = torch.randint(3, (2, *space))
+        for target in (labels, labels.to(torch.uint8), torch.rand_like(logits)):
+            sums = ("_segmentation_sums", (logits, target, softmax, 1))
+            grad = torch.rand_like(OPS[sums[0]](*sums[1]))
+            backward = ("_segmentation_sums_backward", (logits, grad, target, softmax, 1))
+            for name, args in (sums, backward):
+                assert_equals_cpu_kernel(name, Sample("", args))

@@ -75,11 +75,12 @@ template <class C>
 void store_correlation_sums(const CorrelationProblem& p, C* out) {
   const int64_t per_image = correlation_blocks_per_image(p);
   const int64_t count = correlation_sum_rows(p) * kCorrelationSums;
+  const int64_t step = p.axes > 0 ? p.images : 1;  // from a block of an image to its next one
   for (int64_t image = 0; image < p.images; ++image) {
-    const double* blocks = p.sums + image * per_image * count;
+    const double* first = p.sums + image * (p.axes > 0 ? 1 : per_image) * count;
     for (int64_t i = 0; i < count; ++i) {
       double total = 0;
-      for (int64_t block = 0; block < per_image; ++block) total += blocks[block * count + i];
+      for (int64_t block = 0; block < per_image; ++block) total += first[block * step * count + i];
       out[image * count + i] = static_cast<C>(total);
     }
   }

@@ -41,7 +41,9 @@ struct CorrelationProblem {
   int64_t rings = 0;  // without the corners
   double low = 0, high = 0, edge = 0;
 
-  double* sums = nullptr;         // forward: [blocks, rows of sums, 3]
+  // Forward: [blocks, rows of sums, 3]. Blocks of an array follow each other; of spectra, the same
+  // block of all images does.
+  double* sums = nullptr;
   const void* weights = nullptr;  // backward: g [images, rows of sums, 3] in the compute type
   void* grad = nullptr;           // backward: like p
   bool streams = false;           // write past the caches; see common/cache.hpp
@@ -78,9 +80,11 @@ MEDKERN_INLINE int64_t correlation_blocks(const CorrelationProblem& p) {
   return p.images * correlation_blocks_per_image(p);
 }
 
-// Rings, weights and products of a row of a spectrum.
+// Rings and weights of the rows of a block, and the products of one row.
 MEDKERN_INLINE size_t correlation_scratch(const CorrelationProblem& p) {
-  return static_cast<size_t>(5 * (p.columns + 1)) * sizeof(double);
+  if (p.axes == 0) return 0;
+  const int64_t rows = correlation_block_units(p);
+  return static_cast<size_t>((2 * rows + kCorrelationSums) * p.columns) * sizeof(double);
 }
 
 }  // namespace medkern

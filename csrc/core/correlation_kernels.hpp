@@ -97,7 +97,7 @@ struct CorrelationRun {
   static MEDKERN_INLINE double ramp(double t) { return t < 0 ? 0 : t > 1 ? 1 : t; }
 
   // The ring and the weight of every column of a row; rings never fall along it.
-  static void describe_row(const Problem& p, int64_t row, int64_t* ring, C* weight) {
+  static void describe_row(const Problem& p, int64_t row, int32_t* ring, C* weight) {
     double above = 0, squares[kMostSpectrumAxes];
     for (int axis = p.axes - 2; axis >= 0; --axis) {
       const int64_t n = p.size[axis], k = row % n;
@@ -111,83 +111,107 @@ struct CorrelationRun {
       const double f = 2.0 * static_cast<double>(l) / static_cast<double>(n);
       const double radius = __builtin_sqrt(above + f * f);
       const auto at = static_cast<int64_t>(radius * static_cast<double>(p.rings));
-      ring[l] = at < p.rings ? at : p.rings;
+      ring[l] = static_cast<int32_t>(at < p.rings ? at : p.rings);
       const bool single = l == 0 || 2 * l == n;
       weight[l] = static_cast<C>((single ? 1.0 : 2.0) * in_band(p, radius));
     }
   }
 
-  struct Row {
-    int64_t* ring;
+  // Some rows of spectra, the same of every image, described once.
+  struct Rows {
+    int32_t* ring;
     C *weight, *term[kCorrelationSums];
+    int64_t chunk = -1;
 
-    Row(const Problem& p, void* scratch) : ring(static_cast<int64_t*>(scratch)) {
-      C* next = reinterpret_cast<C*>(ring + p.columns);
-      weight = next;
-      for (C*& one : term) one = next += p.columns;
+    Rows(const Problem& p, void* scratch) {
+      weight = static_cast<C*>(scratch);
+      C* next = weight + correlation_block_units(p) * p.columns;
+      for (C*& one : term) {
+        one = next;
+        next += p.columns;
+      }
+      ring = reinterpret_cast<int32_t*>(next);
+    }
+
+    void describe(const Problem& p, int64_t now, int64_t first, int64_t last) {
+      if (chunk == now) return;
+      chunk = now;
+      for (int64_t row = first; row < last; ++row) {
+        const int64_t at = (row - first) * p.columns;
+        describe_row(p, row, ring + at, weight + at);
+      }
     }
   };
 
-  // Calls body(image, row, at) for all rows of spectra in a block.
+  // Calls body(image, row, at, ring, weight) for all rows of spectra in a block.
   template <class Body>
-  static MEDKERN_INLINE void each_row(const Problem& p, int64_t block, const Body& body) {
-    const int64_t per_image = correlation_blocks_per_image(p), index = block / per_image;
-    const int64_t step = correlation_block_units(p), first = (block % per_image) * step;
+  static MEDKERN_INLINE void each_row(const Problem& p, int64_t block, Rows& rows,
+                                      const Body& body) {
+    const int64_t chunk = block / p.images, index = block % p.images;
+    const int64_t step = correlation_block_units(p), first = chunk * step;
     const int64_t last = first + step < p.rows ? first + step : p.rows;
+    rows.describe(p, chunk, first, last);
     const At whole = image(p, index, p.rows * p.columns * 2);
     for (int64_t row = first; row < last; ++row) {
-      const int64_t offset = row * p.columns * 2;
-      body(index, row, At{whole.p + offset, whole.y + offset});
+      const int64_t offset = row * p.columns * 2, at = (row - first) * p.columns;
+      body(index, row, At{whole.p + offset, whole.y + offset}, rows.ring + at, rows.weight + at);
     }
   }
 
   static void sum_spectrum(const Problem& p, int64_t begin, int64_t end, void* scratch) {
-    const Row r(p, scratch);
+    Rows rows(p, scratch);
+    C *const product = rows.term[0], *const p_squared = rows.term[1],
+             *const y_squared = rows.term[2];
     const int64_t per_block = (p.rings + 1) * kCorrelationSums;
     for (int64_t block = begin; block < end; ++block) {
       double* out = p.sums + block * per_block;
       for (int64_t i = 0; i < per_block; ++i) out[i] = 0;
-      each_row(p, block, [&](int64_t, int64_t row, const At& at) {
-        describe_row(p, row, r.ring, r.weight);
-        for (int64_t l = 0; l < p.columns; ++l) {
-          const C a = load_one<C>(at.p + 2 * l), b = load_one<C>(at.p + 2 * l + 1);
-          const C c = load_one<C>(at.y + 2 * l), d = load_one<C>(at.y + 2 * l + 1);
-          r.term[0][l] = (a * c + b * d) * r.weight[l];
-          r.term[1][l] = (a * a + b * b) * r.weight[l];
-          r.term[2][l] = (c * c + d * d) * r.weight[l];
-        }
-        for (int64_t l = 0; l < p.columns;) {
-          const int64_t ring = r.ring[l];
-          double sum[kCorrelationSums] = {};
-          for (; l < p.columns && r.ring[l] == ring; ++l) {
-            for (int c = 0; c < kCorrelationSums; ++c) sum[c] += r.term[c][l];
-          }
-          for (int c = 0; c < kCorrelationSums; ++c) out[ring * kCorrelationSums + c] += sum[c];
-        }
-      });
+      each_row(p, block, rows,
+               [&](int64_t, int64_t, const At& at, const int32_t* ring, const C* weight) {
+                 for (int64_t l = 0; l < p.columns; ++l) {
+                   const C a = load_one<C>(at.p + 2 * l), b = load_one<C>(at.p + 2 * l + 1);
+                   const C c = load_one<C>(at.y + 2 * l), d = load_one<C>(at.y + 2 * l + 1);
+                   product[l] = (a * c + b * d) * weight[l];
+                   p_squared[l] = (a * a + b * b) * weight[l];
+                   y_squared[l] = (c * c + d * d) * weight[l];
+                 }
+                 for (int64_t l = 0; l < p.columns;) {
+                   const int32_t now = ring[l];
+                   double sum_product = 0, sum_p = 0, sum_y = 0;
+                   for (; l < p.columns && ring[l] == now; ++l) {
+                     sum_product += product[l];
+                     sum_p += p_squared[l];
+                     sum_y += y_squared[l];
+                   }
+                   out[now * kCorrelationSums] += sum_product;
+                   out[now * kCorrelationSums + 1] += sum_p;
+                   out[now * kCorrelationSums + 2] += sum_y;
+                 }
+               });
     }
   }
 
   static void differentiate_spectrum(const Problem& p, int64_t begin, int64_t end, void* scratch) {
-    const Row r(p, scratch);
+    Rows rows(p, scratch);
+    C *const of_y = rows.term[0], *const of_p = rows.term[1];
     const int64_t per_image = (p.rings + 1) * kCorrelationSums;
     for (int64_t block = begin; block < end; ++block) {
-      each_row(p, block, [&](int64_t index, int64_t row, const At& at) {
-        describe_row(p, row, r.ring, r.weight);
-        const C* g = static_cast<const C*>(p.weights) + index * per_image;
-        S* grad = static_cast<S*>(p.grad) + (index * p.rows + row) * p.columns * 2;
-        for (int64_t l = 0; l < p.columns; ++l) {
-          const C* mine = g + r.ring[l] * kCorrelationSums;
-          r.term[0][l] = r.weight[l] * mine[0];
-          r.term[1][l] = r.weight[l] * (mine[1] + mine[1]);
-        }
-        for (int64_t l = 0; l < p.columns; ++l) {
-          for (int64_t i = 2 * l; i < 2 * l + 2; ++i) {
-            store_one(grad + i,
-                      r.term[0][l] * load_one<C>(at.y + i) + r.term[1][l] * load_one<C>(at.p + i));
-          }
-        }
-      });
+      each_row(p, block, rows,
+               [&](int64_t index, int64_t row, const At& at, const int32_t* ring, const C* weight) {
+                 const C* g = static_cast<const C*>(p.weights) + index * per_image;
+                 S* grad = static_cast<S*>(p.grad) + (index * p.rows + row) * p.columns * 2;
+                 for (int64_t l = 0; l < p.columns; ++l) {
+                   const C* mine = g + ring[l] * kCorrelationSums;
+                   of_y[l] = weight[l] * mine[0];
+                   of_p[l] = weight[l] * (mine[1] + mine[1]);
+                 }
+                 for (int64_t l = 0; l < p.columns; ++l) {
+                   for (int64_t i = 2 * l; i < 2 * l + 2; ++i) {
+                     store_one(grad + i,
+                               of_y[l] * load_one<C>(at.y + i) + of_p[l] * load_one<C>(at.p + i));
+                   }
+                 }
+               });
     }
   }
 

@@ -365,7 +365,6 @@ _segmentation_sums: Op = register(
         setup_context=_remember,
         backward=_sums_backward,
         jvp=_sums_jvp,
-        cuda=False,
     )
 )
 _segmentation_sums_backward: Op = register(
@@ -379,6 +378,5 @@ _segmentation_sums_backward: Op = register(
         backward=_backward_backward,
         jvp=_backward_jvp,
         autocast="widest",
-        cuda=False,
     )
 )
