@@ -378,17 +378,17 @@ def test_special_values_stay_in_their_sample():
 
 def test_explain_tells_the_method():
     torch.use_deterministic_algorithms(False)
-    x, weight = problem((1, 2, 128, 128), (128, 65), dtype=torch.float32)
-    everything = mk.explain("spectral_conv", x, weight, (128, 65))
+    x, weight = problem((1, 2, 256, 256), (256, 129), dtype=torch.float32)
+    everything = mk.explain("spectral_conv", x, weight, (256, 129))
     few = mk.explain("spectral_conv", x, weight[:, :, :8, :4], (8, 4))
     assert few.runs == "native, method dft"
     assert "method fft" in few.reasons
     assert few.reasons["method fft"].startswith("dft about")
-    forced = mk.explain("spectral_conv", x, weight, (128, 65), "fft")
+    forced = mk.explain("spectral_conv", x, weight, (256, 129), "fft")
     assert forced.reasons["method dft"] == "method='fft' was asked for"
     assert everything.runs.endswith("method fft")
     torch.use_deterministic_algorithms(True)
-    assert mk.explain("spectral_conv", x, weight, (128, 65)).runs.endswith("method dft")
+    assert mk.explain("spectral_conv", x, weight, (256, 129)).runs.endswith("method dft")
 
 
 def test_method_auto_is_one_of_both():

@@ -145,8 +145,8 @@ MEDKERN_INLINE int64_t mix_units(const MixProblem& p) {
   return (p.length + kMixLength - 1) / kMixLength * p.y;
 }
 
-// In elements: the part of a that a unit needs.
-MEDKERN_INLINE int64_t mix_scratch(const MixProblem& p) { return p.x * p.s * kMixLength; }
+// In elements: the parts of a and b that a unit needs.
+MEDKERN_INLINE int64_t mix_scratch(const MixProblem& p) { return (p.x + 1) * p.s * kMixLength; }
 
 // Processes units [begin, end) with mix_scratch(problem) elements on a cache line's boundary.
 using MixKernel = void (*)(const MixProblem&, int64_t begin, int64_t end, void* scratch);

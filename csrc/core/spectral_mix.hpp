@@ -41,13 +41,12 @@ struct MixRun {
   }
 
   // c for `Rows` x and one y, for a vector of modes from `first` on, or `count` < lanes of them.
-  // a: packed rows [x, s, kMixLength], from the first of this x and these modes.
+  // a, b: packed rows [x, s, kMixLength] and [s, kMixLength], from the first of these modes.
   template <int Rows, bool Whole>
-  static void tile(const MixProblem& p, const C* a, int64_t x, int64_t y, int64_t first,
+  static void tile(const MixProblem& p, const C* a, const C* b, int64_t x, int64_t y, int64_t first,
                    int64_t count) {
-    const C* b = static_cast<const C*>(p.b) + y * p.b_y + first;
     V by_re[Rows] = {}, by_im[Rows] = {};
-    for (int64_t s = 0; s < p.s; ++s, a += kMixLength, b += p.b_s) {
+    for (int64_t s = 0; s < p.s; ++s, a += kMixLength, b += kMixLength) {
       const V right = read<Whole>(b, count);
       const V re = shuffle(right, right, real_lanes(Lanes{}));
       const V im = shuffle(right, right, imaginary_lanes(Lanes{}));
@@ -80,34 +79,40 @@ struct MixRun {
   }
 
   template <int Rows>
-  static void part(const MixProblem& p, const C* a, int64_t x, int64_t y, int64_t first,
+  static void part(const MixProblem& p, const C* a, const C* b, int64_t x, int64_t y, int64_t first,
                    int64_t end) {
     a += x * p.s * kMixLength;
-    for (; first + lanes <= end; first += lanes, a += lanes) {
-      tile<Rows, true>(p, a, x, y, first, 0);
+    for (; first + lanes <= end; first += lanes, a += lanes, b += lanes) {
+      tile<Rows, true>(p, a, b, x, y, first, 0);
     }
-    if (first < end) tile<Rows, false>(p, a, x, y, first, end - first);
+    if (first < end) tile<Rows, false>(p, a, b, x, y, first, end - first);
   }
 
-  static void pack(const MixProblem& p, int64_t first, int64_t end, C* to) {
-    for (int64_t x = 0; x < p.x; ++x) {
-      for (int64_t s = 0; s < p.s; ++s, to += kMixLength) {
-        const C* from = static_cast<const C*>(p.a) + x * p.a_x + s * p.a_s + first;
-        std::memcpy(to, from, static_cast<size_t>(end - first) * sizeof(C));
-      }
+  static C* pack(const C* from, int64_t step, int64_t rows, int64_t count, C* to) {
+    for (int64_t s = 0; s < rows; ++s, from += step, to += kMixLength) {
+      std::memcpy(to, from, static_cast<size_t>(count) * sizeof(C));
     }
+    return to;
   }
 
   static void run(const MixProblem& p, int64_t begin, int64_t end, void* scratch) {
-    C* const a = static_cast<C*>(scratch);
+    C* const b = static_cast<C*>(scratch);
+    C* const a = b + p.s * kMixLength;
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t first = unit / p.y * kMixLength, y = unit % p.y;
       const int64_t stop = first + kMixLength < p.length ? first + kMixLength : p.length;
-      if (unit == begin || y == 0) pack(p, first, stop, a);
+      if (unit == begin || y == 0) {
+        const C* from = static_cast<const C*>(p.a) + first;
+        C* to = a;
+        for (int64_t x = 0; x < p.x; ++x) {
+          to = pack(from + x * p.a_x, p.a_s, p.s, stop - first, to);
+        }
+      }
+      pack(static_cast<const C*>(p.b) + y * p.b_y + first, p.b_s, p.s, stop - first, b);
       int64_t x = 0;
-      for (; x + tall <= p.x; x += tall) part<tall>(p, a, x, y, first, stop);
-      for (; x + 2 <= p.x; x += 2) part<2>(p, a, x, y, first, stop);
-      if (x < p.x) part<1>(p, a, x, y, first, stop);
+      for (; x + tall <= p.x; x += tall) part<tall>(p, a, b, x, y, first, stop);
+      for (; x + 2 <= p.x; x += 2) part<2>(p, a, b, x, y, first, stop);
+      if (x < p.x) part<1>(p, a, b, x, y, first, stop);
     }
   }
 };

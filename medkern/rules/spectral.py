@@ -94,10 +94,11 @@ def output_of(op: str, space: Sequence[int], output_size: Sequence[int] | None) 
     return tuple(output_size)
 
 
-# Measured on one core with AVX-512, in nanoseconds: a multiplication and addition of the truncated
-# transform, its cost per voxel touched, and the FFT's per voxel and per voxel and bit.
-DFT_PER_PRODUCT, DFT_PER_VOXEL = 0.035, 0.35
-FFT_PER_VOXEL, FFT_PER_BIT = 1.4, 0.11
+# Measured on one core with AVX-512, in nanoseconds: a product of the truncated transform, its cost
+# per voxel, and the FFT's per voxel, and per voxel and bit along the last and along other axes.
+DFT_PER_PRODUCT, DFT_PER_VOXEL = 0.04, 0.35
+FFT_PER_VOXEL, FFT_PER_BIT, FFT_PER_OTHER_BIT = 1.1, 0.1, 0.9
+ROUGH = 4  # times slower is an FFT of a size with a large prime factor
 
 
 @dataclass(frozen=True)
@@ -125,5 +126,15 @@ def cost_of(size: Sequence[int], modes: Sequence[int]) -> Cost:
         rows, rest = rows * kept, rest // n
     products += rows * size[-1] * -(-modes[-1] // 16) * 16
     dft = DFT_PER_PRODUCT * products + DFT_PER_VOXEL * voxels
-    fft = voxels * (FFT_PER_VOXEL + FFT_PER_BIT * math.log2(voxels + 1))
-    return Cost(dft, fft)
+    fft = FFT_PER_VOXEL + FFT_PER_BIT * effective_bits(size[-1])
+    kept_columns = modes[-1] / size[-1]
+    fft += FFT_PER_OTHER_BIT * kept_columns * sum(map(effective_bits, size[:-1]))
+    return Cost(dft, voxels * fft)
+
+
+def effective_bits(n: int) -> float:
+    rest = n
+    for prime in (2, 3, 5, 7, 11, 13):
+        while rest % prime == 0:
+            rest //= prime
+    return math.log2(n) * (1 if rest == 1 else ROUGH)
