@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "boundary.hpp"
+#include "views.hpp"
 #include "core/joint_histogram.hpp"
 #include "core/joint_moments.hpp"
 #include "core/local_ncc.hpp"
@@ -25,12 +25,12 @@ struct ImagePair {
     }
     STD_TORCH_CHECK(voxels > 0, "a must have no empty spatial axis");
     STD_TORCH_CHECK(second.scalar_type() == first.scalar_type(), "b must have the dtype of a");
-    type = boundary_type(a, "a");
+    type = float_type_of(a, "a");
     batch = a.size(0);
     channels = a.size(1);
   }
 
-  ScalarType result_type() const { return boundary_compute_type(a); }
+  ScalarType result_type() const { return compute_type_of(a); }
 
   // [B, 1 or 2, C, *space]
   Tensor allocate_gradients(bool both) const {
