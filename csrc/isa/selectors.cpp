@@ -20,36 +20,37 @@
 #include "core/warp.hpp"
 #include "isa/isa.hpp"
 
+// `own` are the parameters of the variants, where they are not those of the selector.
 #if defined(MEDKERN_X86)
-#define MEDKERN_SELECTOR_OF(isa, Result, selector, params, args) \
-  namespace baseline {                                           \
-  Result selector params;                                        \
-  }                                                              \
-  namespace avx2 {                                               \
-  Result selector params;                                        \
-  }                                                              \
-  namespace avx512 {                                             \
-  Result selector params;                                        \
-  }                                                              \
-  Result selector params {                                       \
-    switch (isa) {                                               \
-      case Isa::avx512:                                          \
-        return avx512::selector args;                            \
-      case Isa::avx2:                                            \
-        return avx2::selector args;                              \
-      default:                                                   \
-        return baseline::selector args;                          \
-    }                                                            \
+#define MEDKERN_SELECTOR_OF(isa, Result, selector, params, own, args) \
+  namespace baseline {                                                \
+  Result selector own;                                                \
+  }                                                                   \
+  namespace avx2 {                                                    \
+  Result selector own;                                                \
+  }                                                                   \
+  namespace avx512 {                                                  \
+  Result selector own;                                                \
+  }                                                                   \
+  Result selector params {                                            \
+    switch (isa) {                                                    \
+      case Isa::avx512:                                               \
+        return avx512::selector args;                                 \
+      case Isa::avx2:                                                 \
+        return avx2::selector args;                                   \
+      default:                                                        \
+        return baseline::selector args;                               \
+    }                                                                 \
   }
 #else
-#define MEDKERN_SELECTOR_OF(isa, Result, selector, params, args) \
-  namespace baseline {                                           \
-  Result selector params;                                        \
-  }                                                              \
+#define MEDKERN_SELECTOR_OF(isa, Result, selector, params, own, args) \
+  namespace baseline {                                                \
+  Result selector own;                                                \
+  }                                                                   \
   Result selector params { return baseline::selector args; }
 #endif
 #define MEDKERN_SELECTOR(Result, selector, params, args) \
-  MEDKERN_SELECTOR_OF(active_isa(), Result, selector, params, args)
+  MEDKERN_SELECTOR_OF(active_isa(), Result, selector, params, params, args)
 
 namespace medkern {
 namespace {
@@ -86,7 +87,8 @@ MEDKERN_SELECTOR(GeodesicKernel, geodesic_parents_kernel, (bool float64), (float
 MEDKERN_SELECTOR(GeodesicKernel, geodesic_solve_kernel, (bool float64), (float64))
 MEDKERN_SELECTOR_OF(fitting_isa(row, compute_bytes(dtype)), HaarKernel, haar_kernel,
                     (HaarMode mode, bool adjoint, HaarDType dtype, int ndim, int64_t row),
-                    (mode, adjoint, dtype, ndim, row))
+                    (HaarMode mode, bool adjoint, HaarDType dtype, int ndim),
+                    (mode, adjoint, dtype, ndim))
 MEDKERN_SELECTOR(JointHistogramKernel, joint_histogram_kernel, (bool backward, FloatType type),
                  (backward, type))
 MEDKERN_SELECTOR(JointMomentsKernel, joint_moments_kernel, (bool backward, FloatType type),
