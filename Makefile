@@ -23,7 +23,7 @@ bench: $(VENV)/.built
 	$(BIN)/medkern bench $(BENCH)
 
 test: $(VENV)/.built
-	$(BIN)/python -m pytest --numprocesses auto --doctest-modules tests medkern
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --doctest-modules tests medkern
 
 lint: $(TORCH_DONE)
 	$(PIP) install 'ruff>=0.9' 'mypy>=1.14' 'clang-format>=19' numpy

@@ -155,7 +155,7 @@ def both_ways(x: Tensor, direction: str, reduce: str, run: Callable[[Tensor], Te
 
 def in_autocast(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def call(x: Tensor, *weights: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        with torch.autocast("cuda" if x.is_cuda else "cpu", dtype=torch.bfloat16):
             return run(x, *weights).float()
 
     return call

@@ -28,9 +28,9 @@ def cases() -> Iterable[Case]:
     yield warp_case((1, 16, 64, 64, 64))
     yield warp_case((8, 1, 256, 256))
     yield warp_case((1, 1, 96, 96, 96), mode="nearest")
-    yield compose_case((1, 3, 80, 96, 80), steps=1)
+    yield compose_case((1, 3, 80, 96, 80), steps=1, quick=True)
     yield compose_case((1, 3, 80, 96, 80), steps=STEPS)
-    yield jacobian_case((1, 3, 96, 96, 96))
+    yield jacobian_case((1, 3, 96, 96, 96), quick=True)
     yield jacobian_case((1, 3, 96, 96, 96), folding=True)
     yield smoothness_case((1, 3, 96, 96, 96), quick=True)
     yield smoothness_case((1, 3, 160, 192, 224))
@@ -58,7 +58,7 @@ def warp_case(shape: tuple[int, ...], *, mode: str = "linear", quick: bool = Fal
     )
 
 
-def compose_case(shape: tuple[int, ...], *, steps: int) -> Case:
+def compose_case(shape: tuple[int, ...], *, steps: int, quick: bool = False) -> Case:
     """One step of scaling and squaring, or all of them."""
     once = steps == 1
     field_bytes = 4 * math.prod(shape)
@@ -76,10 +76,11 @@ def compose_case(shape: tuple[int, ...], *, steps: int) -> Case:
         bytes_moved=steps * 3 * field_bytes,
         bytes_backward=steps * 4 * field_bytes,
         flops=steps * math.prod(shape) * 22,
+        quick=quick,
     )
 
 
-def jacobian_case(shape: tuple[int, ...], *, folding: bool = False) -> Case:
+def jacobian_case(shape: tuple[int, ...], *, folding: bool = False, quick: bool = False) -> Case:
     field_bytes, voxels = 4 * math.prod(shape), math.prod(shape[2:])
     how = {"return_folding": True} if folding else {}
     return Case(
@@ -92,6 +93,7 @@ def jacobian_case(shape: tuple[int, ...], *, folding: bool = False) -> Case:
         backward=not folding,
         bytes_moved=field_bytes + 4 * voxels,
         bytes_backward=2 * field_bytes + 4 * voxels,
+        quick=quick,
     )
 
 

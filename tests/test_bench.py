@@ -842,11 +842,18 @@ def test_shipped_cases_keep_to_the_device(case: Case) -> None:
     peers = {name: measure.make_peer(name, peer, Meta()) for name, peer in case.peers.items()}
     with torch.no_grad(), warnings.catch_warnings(), OneDevice():
         warnings.simplefilter("ignore")
-        case.reference(*inputs)
+        if case.reference is not None:
+            case.reference(*inputs)
         for one in peers.values():
-            if one.status == "ok":
+            if one.status != "ok":
+                continue
+            try:
                 found = measure.tensors(one.adapt(one.function()(*inputs)))
-                assert {y.device.type for y in found} == {"meta"}
+            except RuntimeError as reason:
+                if "cannot be called on meta tensors" in str(reason):  # a peer that looks at values
+                    continue
+                raise
+            assert {y.device.type for y in found} == {"meta"}
 
 
 def test_a_weight_on_another_device_is_noticed() -> None:

@@ -1,6 +1,6 @@
 // The fused gates of the ConvLSTM on tensors, for any device: checks, layouts and allocation. A
 // Backend runs the kernel:
-//   static void run(const ConvLSTMGates&, bool backward, ConvLSTMType, const Tensor& on)
+//   static void run(const ConvLSTMGates&, bool backward, FloatType, const Tensor& on)
 // Ops that end in _ write into tensors of the sequence loop, medkern/ops/convlstm_steps.py.
 #pragma once
 
@@ -13,20 +13,6 @@
 namespace medkern {
 
 using MaybeTensor = std::optional<Tensor>;
-
-inline ConvLSTMType convlstm_type(ScalarType dtype) {
-  switch (dtype) {
-    case ScalarType::Half:
-      return ConvLSTMType::float16;
-    case ScalarType::BFloat16:
-      return ConvLSTMType::bfloat16;
-    case ScalarType::Double:
-      return ConvLSTMType::float64;
-    default:
-      STD_TORCH_CHECK(dtype == ScalarType::Float, "the gates must be floating point");
-      return ConvLSTMType::float32;
-  }
-}
 
 // The dtype that both can be converted to.
 inline ScalarType wider(ScalarType a, ScalarType b) {
@@ -69,7 +55,7 @@ class ConvLSTMOperands {
       : dtype(gates_h ? wider(gates_x.scalar_type(), gates_h->scalar_type())
                       : gates_x.scalar_type()),
         state(convlstm_state_type(dtype)),
-        type(convlstm_type(dtype)) {
+        type(float_type_of(dtype, "the gates")) {
     STD_TORCH_CHECK(gates_x.dim() >= 3 && gates_x.size(1) % 4 == 0,
                     "the gates must be [B, 4 C, *space]");
     for (int64_t axis = 2; axis < gates_x.dim(); ++axis) space_.push_back(gates_x.size(axis));
@@ -106,7 +92,7 @@ class ConvLSTMOperands {
   }
 
   const ScalarType dtype, state;
-  const ConvLSTMType type;
+  const FloatType type;
   ConvLSTMGates problem;
 
  private:
@@ -116,7 +102,7 @@ class ConvLSTMOperands {
 
   Tensor keep(const Tensor& t, ScalarType wanted, int64_t first) {
     Tensor kept = t;
-    convlstm_type(t.scalar_type());  // checks it
+    float_type_of(t, "the gates");  // checks it
     if (t.scalar_type() != wanted) {
       std::vector<int64_t> size = sizes_of(t), stride(size.size());
       int64_t step = 1;

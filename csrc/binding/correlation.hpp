@@ -106,20 +106,10 @@ inline Tensor correlation_sums_cpu(const Tensor& p, const Tensor& y, std::vector
   return out;
 }
 
-inline Tensor empty_contiguous(const Tensor& like, const std::vector<int64_t>& size) {
-  std::vector<int64_t> stride(size.size());
-  int64_t step = 1;
-  for (size_t axis = size.size(); axis-- > 0;) {
-    stride[axis] = step;
-    step *= std::max<int64_t>(size[axis], 1);
-  }
-  return empty_strided(like, size, stride, like.scalar_type());
-}
-
 inline Tensor contiguous_like(const Tensor& t) {
   std::vector<int64_t> size;
   for (int64_t axis = 0; axis < t.dim(); ++axis) size.push_back(t.size(axis));
-  return empty_contiguous(t, size);
+  return empty_packed(t, size, t.scalar_type());
 }
 
 inline Tensor correlation_sums_backward_cpu(const Tensor& p, const Tensor& grad, const Tensor& y,
@@ -168,7 +158,7 @@ inline Tensor empty_spectrum(const Tensor& x) {
   for (int64_t axis = 0; axis < x.dim(); ++axis) size.push_back(x.size(axis));
   size.back() = size.back() / 2 + 1;
   size.push_back(2);
-  return empty_contiguous(x, size);
+  return empty_packed(x, size, x.scalar_type());
 }
 
 // [B, C, *half, 2] of x [B, C, *space], unitary.
@@ -214,7 +204,7 @@ inline Tensor half_spectrum_adjoint_cpu(const Tensor& s, int64_t last) {
     std::vector<int64_t> size;
     for (int64_t axis = 0; axis < dim - 2; ++axis) size.push_back(s.size(axis));
     size.push_back(last);
-    return empty_contiguous(s, size);
+    return empty_packed(s, size, s.scalar_type());
   }
   const Tensor dense = torch::stable::contiguous(s), scaled = contiguous_like(dense);
   if (s.scalar_type() == ScalarType::Double) {

@@ -16,14 +16,9 @@ inline bool is_label_dtype(ScalarType dtype) {
 }
 
 inline Tensor empty_of(const Tensor& like, ScalarType dtype) {
-  std::vector<int64_t> size(like.dim()), stride(like.dim());
-  int64_t step = 1;
-  for (int64_t i = like.dim() - 1; i >= 0; --i) {
-    size[i] = like.size(i);
-    stride[i] = step;
-    step *= std::max<int64_t>(size[i], 1);
-  }
-  return empty_strided(like, size, stride, dtype);
+  std::vector<int64_t> size;
+  for (int64_t i = 0; i < like.dim(); ++i) size.push_back(like.size(i));
+  return empty_packed(like, size, dtype);
 }
 
 // [B, 3]: one row of D, H, W per sample, 1 for axes that a picture or a line lacks.

@@ -13,28 +13,10 @@
 
 namespace medkern {
 
-inline FieldType field_type(const Tensor& t) {
-  switch (t.scalar_type()) {
-    case ScalarType::Half:
-      return FieldType::float16;
-    case ScalarType::BFloat16:
-      return FieldType::bfloat16;
-    case ScalarType::Double:
-      return FieldType::float64;
-    default:
-      STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float, "displacement must be floating point");
-      return FieldType::float32;
-  }
-}
-
-inline ScalarType field_compute_type(const Tensor& t) {
-  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
 class FieldCall {
  public:
   FieldCall(const Tensor& u, const Tensor& spacing, bool components)
-      : type_(field_type(u)), u_(torch::stable::contiguous(u)) {
+      : type_(float_type_of(u, "displacement")), u_(torch::stable::contiguous(u)) {
     const int64_t axes = u.dim() - 2;
     STD_TORCH_CHECK(axes >= (components ? 2 : 1) && axes <= 3,
                     "displacement must be [B, C, *space], got ", u.dim(), " axes");
@@ -74,20 +56,15 @@ class FieldCall {
   FieldProblem problem;
 
  private:
-  FieldType type_;
+  FloatType type_;
   Tensor u_;
   std::vector<double> lengths_;
 };
 
 inline Tensor jacobian_like(const Tensor& u) {
-  std::vector<int64_t> size{u.size(0), 1}, stride(static_cast<size_t>(u.dim()));
+  std::vector<int64_t> size{u.size(0), 1};
   for (int64_t i = 2; i < u.dim(); ++i) size.push_back(u.size(i));
-  int64_t step = 1;
-  for (size_t i = size.size(); i-- > 0;) {
-    stride[i] = step;
-    step *= std::max<int64_t>(size[i], 1);
-  }
-  return empty_strided(u, size, stride, u.scalar_type());
+  return empty_packed(u, size, u.scalar_type());
 }
 
 inline Tensor jacobian_determinant_cpu(const Tensor& u, const Tensor& spacing) {
@@ -138,7 +115,7 @@ inline Tensor smoothness_cpu(const Tensor& u, const Tensor& spacing, const std::
   std::vector<double> sums(static_cast<size_t>(3 * p.channel_rows()));
   p.sums = sums.data();
   call.run(FieldTask::smoothness, p.channel_rows());
-  const Tensor out = empty_strided(u, {p.batch, 1}, {1, 1}, field_compute_type(u));
+  const Tensor out = empty_strided(u, {p.batch, 1}, {1, 1}, compute_type_of(u));
   const int64_t rows = p.channels * p.size[0] * p.size[1];
   for (int64_t sample = 0; sample < p.batch; ++sample) {
     double axis_sum[3] = {0, 0, 0}, total = 0;
@@ -165,7 +142,7 @@ inline Tensor smoothness_backward_cpu(const Tensor& grad, const Tensor& u, const
   call.set_penalty(penalty);
   STD_TORCH_CHECK(grad.dim() == 2 && grad.size(0) == u.size(0) && grad.size(1) == 1,
                   "grad must be [B, 1]");
-  STD_TORCH_CHECK(grad.scalar_type() == field_compute_type(u),
+  STD_TORCH_CHECK(grad.scalar_type() == compute_type_of(u),
                   "grad must be float64 for a float64 displacement, else float32");
   const Tensor g = torch::stable::contiguous(grad), out = empty_of(u, u.scalar_type());
   call.problem.grad = g.data_ptr();

@@ -5,11 +5,11 @@
 #include <memory>
 #include <vector>
 
-#include "views.hpp"
 #include "core/joint_histogram.hpp"
 #include "core/joint_moments.hpp"
 #include "core/local_ncc.hpp"
 #include "tensor.hpp"
+#include "views.hpp"
 
 namespace medkern {
 
@@ -34,14 +34,9 @@ struct ImagePair {
 
   // [B, 1 or 2, C, *space]
   Tensor allocate_gradients(bool both) const {
-    std::vector<int64_t> size{batch, both ? 2 : 1}, stride(static_cast<size_t>(a.dim()) + 1);
+    std::vector<int64_t> size{batch, both ? 2 : 1};
     for (int64_t axis = 1; axis < a.dim(); ++axis) size.push_back(a.size(axis));
-    int64_t step = 1;
-    for (size_t axis = size.size(); axis-- > 0;) {
-      stride[axis] = step;
-      step *= std::max<int64_t>(size[axis], 1);
-    }
-    return empty_strided(a, size, stride, a.scalar_type());
+    return empty_packed(a, size, a.scalar_type());
   }
 
   void check_gradient(const Tensor& grad) const {
@@ -53,17 +48,6 @@ struct ImagePair {
   FloatType type;
   int64_t batch, channels, voxels = 1;
 };
-
-inline Tensor empty_contiguous(const Tensor& like, const std::vector<int64_t>& size,
-                               ScalarType type) {
-  std::vector<int64_t> stride(size.size());
-  int64_t step = 1;
-  for (size_t axis = size.size(); axis-- > 0;) {
-    stride[axis] = step;
-    step *= std::max<int64_t>(size[axis], 1);
-  }
-  return empty_strided(like, size, stride, type);
-}
 
 // The result tensor's values, whatever its type: set(i, value).
 template <class Fill>
@@ -153,7 +137,7 @@ inline Tensor local_ncc_cpu(const Tensor& a, const Tensor& b, int64_t window, do
   const ImagePair& images = inputs.images;
   std::vector<int64_t> size{images.batch, images.channels};
   for (int64_t axis = 2; per_voxel && axis < a.dim(); ++axis) size.push_back(a.size(axis));
-  const Tensor out = empty_contiguous(a, size, images.result_type());
+  const Tensor out = empty_packed(a, size, images.result_type());
   if (p.volumes == 0) return out;
   const int64_t per_volume = local_ncc_tiles_per_volume(p);
   std::vector<double> sums(static_cast<size_t>(p.volumes * per_volume));
@@ -193,7 +177,7 @@ inline Tensor local_ncc_backward_cpu(const Tensor& a, const Tensor& b, const Ten
   p.grads = out.data_ptr();
   const int64_t at_once = std::clamp<int64_t>(kVoxelsAtOnce / p.voxels(), 1, p.volumes);
   const Tensor coefficients =
-      empty_contiguous(a, {at_once, p.planes(), p.voxels()}, images.result_type());
+      empty_packed(a, {at_once, p.planes(), p.voxels()}, images.result_type());
   p.coefficients = coefficients.data_ptr();
   for (p.first_volume = 0; p.first_volume < p.volumes; p.first_volume += at_once) {
     const int64_t count = std::min(at_once, p.volumes - p.first_volume);
@@ -230,7 +214,7 @@ inline std::vector<JointMoments> joint_moments_of(JointMomentsProblem p) {
 inline Tensor joint_moments_cpu(const Tensor& a, const Tensor& b) {
   const ImagePair images(a, b);
   const JointMomentsProblem p = joint_moments_problem(images);
-  const Tensor out = empty_contiguous(a, {images.batch, images.channels, 3}, images.result_type());
+  const Tensor out = empty_packed(a, {images.batch, images.channels, 3}, images.result_type());
   const std::vector<JointMoments> rows = joint_moments_of(p);
   fill_result(out, [&](auto set) {
     for (int64_t i = 0; i < p.rows; ++i) {
@@ -290,7 +274,7 @@ inline Tensor joint_histogram_cpu(const Tensor& a, const Tensor& b, int64_t bins
                                   bool spline) {
   const ImagePair images(a, b);
   JointHistogramProblem p = joint_histogram_problem(images, bins, sigma, spline);
-  const Tensor out = empty_contiguous(a, {images.batch, bins, bins}, images.result_type());
+  const Tensor out = empty_packed(a, {images.batch, bins, bins}, images.result_type());
   const ParzenWindow& w = p.window;
   const int64_t parts = joint_histogram_parts(p), size = w.padded_size();
   std::vector<double> memory(static_cast<size_t>(p.batch * parts * size));

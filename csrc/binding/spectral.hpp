@@ -13,35 +13,6 @@
 
 namespace medkern {
 
-inline FloatType dft_type(ScalarType type) {
-  switch (type) {
-    case ScalarType::Half:
-      return FloatType::float16;
-    case ScalarType::BFloat16:
-      return FloatType::bfloat16;
-    case ScalarType::Double:
-      return FloatType::float64;
-    default:
-      STD_TORCH_CHECK(type == ScalarType::Float, "x must be floating point");
-      return FloatType::float32;
-  }
-}
-
-inline std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& size) {
-  std::vector<int64_t> stride(size.size());
-  int64_t step = 1;
-  for (size_t axis = size.size(); axis-- > 0;) {
-    stride[axis] = step;
-    step *= std::max<int64_t>(size[axis], 1);
-  }
-  return stride;
-}
-
-inline Tensor empty_contiguous(const Tensor& like, const std::vector<int64_t>& size,
-                               ScalarType dtype) {
-  return empty_strided(like, size, contiguous_strides(size), dtype);
-}
-
 // size and modes per axis, and the grid that says which mode is the Nyquist one.
 inline void check_dft(const std::vector<int64_t>& size, const std::vector<int64_t>& modes,
                       const std::vector<int64_t>& grid, const std::string& method) {
@@ -128,10 +99,10 @@ inline Tensor dft_kept_cpu(const Tensor& x, std::vector<int64_t> modes, std::vec
   shape.insert(shape.end(), modes.begin(), modes.end());
   shape.push_back(2);
   DftProblem p;
-  p.type = dft_type(x.scalar_type());
+  p.type = float_type_of(x, "x");
   p.images = shape[0] * shape[1];
   const bool wide = p.type == FloatType::float64;
-  const Tensor out = empty_contiguous(x, shape, wide ? ScalarType::Double : ScalarType::Float);
+  const Tensor out = empty_packed(x, shape, wide ? ScalarType::Double : ScalarType::Float);
   const Tensor input = torch::stable::contiguous(x);
   if (by_fft(p, size, modes, grid, method)) {
     const KeptSpectrum kept{size, modes, p.images};
@@ -156,12 +127,12 @@ inline Tensor idft_kept_cpu(const Tensor& z, std::vector<int64_t> size, std::vec
   const double scale = power_of_samples(grid, power);
   shape.insert(shape.end(), size.begin(), size.end());
   DftProblem p;
-  p.type = dft_type(dtype);
+  p.type = float_type_of(dtype, "x");
   p.images = shape[0] * shape[1];
   const bool wide = p.type == FloatType::float64;
   STD_TORCH_CHECK(z.scalar_type() == (wide ? ScalarType::Double : ScalarType::Float),
                   "z must be float64 for a float64 result, else float32");
-  const Tensor out = empty_contiguous(z, shape, dtype);
+  const Tensor out = empty_packed(z, shape, dtype);
   const Tensor input = torch::stable::contiguous(z);
   if (by_fft(p, size, modes, grid, method)) {
     const KeptSpectrum kept{size, modes, p.images};
@@ -192,7 +163,7 @@ inline Tensor mode_mix_cpu(const Tensor& a, const Tensor& b, bool conj_a, bool c
       (wide || a.scalar_type() == ScalarType::Float) && b.scalar_type() == a.scalar_type(),
       "a and b must both be float32 or float64");
   const Tensor left = with_contiguous_modes(a), right = with_contiguous_modes(b);
-  const Tensor out = empty_contiguous(a, {a.size(0), b.size(0), a.size(2), 2}, a.scalar_type());
+  const Tensor out = empty_packed(a, {a.size(0), b.size(0), a.size(2), 2}, a.scalar_type());
   MixProblem p;
   p.x = a.size(0);
   p.y = b.size(0);

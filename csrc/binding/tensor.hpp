@@ -16,6 +16,8 @@
 #include <optional>
 #include <vector>
 
+#include "core/common/float_type.hpp"
+
 // The name of this check before torch 2.12.
 #if !defined(STABLE_TORCH_ERROR_CODE_CHECK)
 #define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
@@ -39,6 +41,43 @@ inline Tensor empty_strided(const Tensor& like, const std::vector<int64_t>& size
   STABLE_TORCH_ERROR_CODE_CHECK(
       torch_call_dispatcher("aten::new_empty_strided", "", stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+inline std::vector<int64_t> packed_strides(const std::vector<int64_t>& size) {
+  std::vector<int64_t> stride(size.size());
+  int64_t step = 1;
+  for (size_t axis = size.size(); axis-- > 0;) {
+    stride[axis] = step;
+    step *= std::max<int64_t>(size[axis], 1);
+  }
+  return stride;
+}
+
+inline Tensor empty_packed(const Tensor& like, const std::vector<int64_t>& size, ScalarType dtype) {
+  return empty_strided(like, size, packed_strides(size), dtype);
+}
+
+inline FloatType float_type_of(ScalarType dtype, const char* name) {
+  switch (dtype) {
+    case ScalarType::Half:
+      return FloatType::float16;
+    case ScalarType::BFloat16:
+      return FloatType::bfloat16;
+    case ScalarType::Double:
+      return FloatType::float64;
+    default:
+      STD_TORCH_CHECK(dtype == ScalarType::Float, name, " must be floating point");
+      return FloatType::float32;
+  }
+}
+
+inline FloatType float_type_of(const Tensor& t, const char* name) {
+  return float_type_of(t.scalar_type(), name);
+}
+
+// What a tensor of floating dtype is computed in.
+inline ScalarType compute_type_of(const Tensor& t) {
+  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
 // Runs body(begin, end) over [0, units) on torch's threads, at least `kGrain` elements each.

@@ -1,28 +1,9 @@
 // Tensors of logits as kernels see them: [batch, channel, voxel] at any strides.
 #pragma once
 
-#include "core/common/float_type.hpp"
 #include "tensor.hpp"
 
 namespace medkern {
-
-inline FloatType float_type_of(const Tensor& t, const char* name) {
-  switch (t.scalar_type()) {
-    case ScalarType::Half:
-      return FloatType::float16;
-    case ScalarType::BFloat16:
-      return FloatType::bfloat16;
-    case ScalarType::Double:
-      return FloatType::float64;
-    default:
-      STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float, name, " must be floating point");
-      return FloatType::float32;
-  }
-}
-
-inline ScalarType compute_type_of(const Tensor& logits) {
-  return logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
 
 // The step between neighbours where the axes from `first` on are as good as one, else -1.
 inline int64_t merged_stride(const Tensor& t, int64_t first) {

@@ -34,35 +34,6 @@ inline bool is_floating(const Tensor& t) {
          type == ScalarType::Double;
 }
 
-inline WarpType warp_type(const Tensor& t) {
-  switch (t.scalar_type()) {
-    case ScalarType::Half:
-      return WarpType::float16;
-    case ScalarType::BFloat16:
-      return WarpType::bfloat16;
-    case ScalarType::Double:
-      return WarpType::float64;
-    default:
-      STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float, "image must be floating point");
-      return WarpType::float32;
-  }
-}
-
-inline ScalarType warp_compute_type(const Tensor& t) {
-  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-// [*lead, *space] contiguous.
-inline Tensor empty_packed(const Tensor& like, std::vector<int64_t> size, ScalarType dtype) {
-  std::vector<int64_t> stride(size.size());
-  int64_t step = 1;
-  for (size_t i = size.size(); i-- > 0;) {
-    stride[i] = step;
-    step *= std::max<int64_t>(size[i], 1);
-  }
-  return empty_strided(like, size, stride, dtype);
-}
-
 inline Tensor packed_as(const Tensor& t, ScalarType dtype) {
   if (t.scalar_type() == dtype) return torch::stable::contiguous(t);
   std::vector<int64_t> size;
@@ -77,7 +48,7 @@ class WarpGeometry {
  public:
   WarpGeometry(const Tensor& values, const std::vector<int64_t>& size, const Tensor& displacement,
                const std::string& padding, bool normalized)
-      : displacement_(packed_as(displacement, warp_compute_type(values))) {
+      : displacement_(packed_as(displacement, compute_type_of(values))) {
     WarpProblem& p = problem;
     const auto ndim = static_cast<int>(size.size());
     STD_TORCH_CHECK(ndim == 2 || ndim == 3, "image must be [B, C, *space] of 2 or 3 spatial axes");
@@ -115,7 +86,7 @@ class WarpGeometry {
       step = out > 1 ? static_cast<double>(size - 1) / static_cast<double>(out - 1) : 0.0;
       p.scale[axis] = static_cast<double>(size - 1) / 2;
     }
-    const bool wide = warp_compute_type(displacement_) == ScalarType::Double;
+    const bool wide = compute_type_of(displacement_) == ScalarType::Double;
     auto& bytes = places_[axis];
     const size_t item = wide ? 8 : 4;
     bytes.reset(new double[static_cast<size_t>(2 * out) * item / 8 + 1]);
@@ -156,8 +127,8 @@ class WarpCall {
  public:
   WarpCall(const WarpGeometry& geometry, WarpMode mode, const Tensor& values)
       : p_(geometry.problem), storage_(static_cast<int64_t>(values.element_size())) {
-    const WarpType type = warp_type(values);
-    const bool wide = type == WarpType::float64;
+    const FloatType type = float_type_of(values, "image");
+    const bool wide = type == FloatType::float64;
     compute_ = wide ? 8 : 4;
     for (const int width : kWarpWidths) {
       width_ = width;
@@ -275,7 +246,7 @@ inline void copy_nearest(const WarpProblem& p, const Tensor& image, const Tensor
   uint64_t nan[] = {0x7e00, 0x7fc0, 0x7fc00000, 0x7ff8000000000000};
   WarpCopy copy{image.data_ptr(), out.data_ptr(), 0};
   const bool wide = image.scalar_type() == ScalarType::Double;
-  if (is_floating(image)) copy.lost = nan[static_cast<int>(warp_type(image))];
+  if (is_floating(image)) copy.lost = nan[static_cast<int>(float_type_of(image, "image"))];
   const auto kernel = warp_copy_kernel(static_cast<int>(image.element_size()), wide);
   const TorchThreads threads;
   const int64_t per_row = std::max<int64_t>(1, p.out[2] * p.channels);
@@ -341,7 +312,7 @@ inline Tensor warp_slope_cpu(const Tensor& grad, const Tensor& image, const Tens
   const WarpMode how = parse_warp_mode(mode);
   const std::vector<int64_t> shape =
       with_lead(image.size(0), displacement.size(1), space_of(displacement));
-  const ScalarType type = warp_compute_type(image);
+  const ScalarType type = compute_type_of(image);
   Tensor out = empty_packed(image, shape, type);
   if (how == WarpMode::nearest || image.size(1) == 0) {
     torch::stable::zero_(out);

@@ -17,11 +17,9 @@
 
 #include <cstdint>
 
-#include "common/inline.hpp"
+#include "common/float_type.hpp"
 
 namespace medkern {
-
-enum class ConvLSTMType { float16, bfloat16, float32, float64 };
 
 // [batch, gate, channel, voxel] with any strides, in elements; null where there is none.
 struct ConvLSTMView {
@@ -45,7 +43,7 @@ struct ConvLSTMGates {
 using ConvLSTMKernel = void (*)(const ConvLSTMGates&, int64_t begin, int64_t end);
 
 // The kernel for the instruction set in use.
-ConvLSTMKernel convlstm_gates_kernel(bool backward, ConvLSTMType type);
+ConvLSTMKernel convlstm_gates_kernel(bool backward, FloatType type);
 
 MEDKERN_INLINE int64_t convlstm_rows(const ConvLSTMGates& p) {
   return p.batch * (p.along_channels() ? p.voxels : p.hidden);

@@ -130,13 +130,13 @@ struct ConvLSTMRun {
   static ConvLSTMKernel select(bool backwards) { return backwards ? backward : forward; }
 };
 
-ConvLSTMKernel convlstm_gates_kernel(bool backward, ConvLSTMType type) {
+ConvLSTMKernel convlstm_gates_kernel(bool backward, FloatType type) {
   switch (type) {
-    case ConvLSTMType::float16:
+    case FloatType::float16:
       return ConvLSTMRun<Half>::select(backward);
-    case ConvLSTMType::bfloat16:
+    case FloatType::bfloat16:
       return ConvLSTMRun<BFloat16>::select(backward);
-    case ConvLSTMType::float64:
+    case FloatType::float64:
       return ConvLSTMRun<double>::select(backward);
     default:
       return ConvLSTMRun<float>::select(backward);

@@ -18,11 +18,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "common/inline.hpp"
+#include "common/float_type.hpp"
 
 namespace medkern {
 
-enum class FieldType { float16, bfloat16, float32, float64 };
 enum class FieldTask { jacobian, jacobian_backward, smoothness, smoothness_backward };
 
 struct FieldProblem {
@@ -53,6 +52,6 @@ MEDKERN_INLINE size_t field_scratch(const FieldProblem& p) {
 }
 
 // The kernel for the instruction set in use.
-FieldKernel field_kernel(FieldTask task, FieldType type);
+FieldKernel field_kernel(FieldTask task, FloatType type);
 
 }  // namespace medkern

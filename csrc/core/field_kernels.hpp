@@ -258,13 +258,13 @@ struct FieldRun {
   }
 };
 
-FieldKernel field_kernel(FieldTask task, FieldType type) {
+FieldKernel field_kernel(FieldTask task, FloatType type) {
   switch (type) {
-    case FieldType::float16:
+    case FloatType::float16:
       return FieldRun<Half>::select(task);
-    case FieldType::bfloat16:
+    case FloatType::bfloat16:
       return FieldRun<BFloat16>::select(task);
-    case FieldType::float64:
+    case FloatType::float64:
       return FieldRun<double>::select(task);
     default:
       return FieldRun<float>::select(task);

@@ -19,13 +19,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "common/inline.hpp"
+#include "common/float_type.hpp"
 
 namespace medkern {
 
 enum class WarpMode { nearest = 1, linear = 2, cubic = 4 };  // taps per axis
 enum class WarpPadding { zeros, border, reflection };
-enum class WarpType { float16, bfloat16, float32, float64 };
 
 constexpr int64_t kWarpChunk = 64;        // voxels of a row whose taps are held in the L1 cache
 constexpr int kWarpWidths[] = {1, 4, 8};  // channels of a group
@@ -89,7 +88,7 @@ using WarpCopyKernel = void (*)(const WarpProblem&, const WarpCopy&, int64_t sam
                                 int64_t end);
 
 // For the instruction set in use.
-WarpKernels warp_kernels(WarpMode mode, WarpType type, int width);
+WarpKernels warp_kernels(WarpMode mode, FloatType type, int width);
 WarpCopyKernel warp_copy_kernel(int bytes, bool float64);
 
 }  // namespace medkern

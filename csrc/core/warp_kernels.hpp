@@ -380,13 +380,13 @@ WarpKernels warp_kernels_of(WarpMode mode, int width) {
   }
 }
 
-WarpKernels warp_kernels(WarpMode mode, WarpType type, int width) {
+WarpKernels warp_kernels(WarpMode mode, FloatType type, int width) {
   switch (type) {
-    case WarpType::float16:
+    case FloatType::float16:
       return warp_kernels_of<Half>(mode, width);
-    case WarpType::bfloat16:
+    case FloatType::bfloat16:
       return warp_kernels_of<BFloat16>(mode, width);
-    case WarpType::float64:
+    case FloatType::float64:
       return warp_kernels_of<double>(mode, width);
     default:
       return warp_kernels_of<float>(mode, width);

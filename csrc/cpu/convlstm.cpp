@@ -4,7 +4,7 @@ namespace medkern {
 namespace {
 
 struct OnCpu {
-  static void run(const ConvLSTMGates& p, bool backward, ConvLSTMType type, const Tensor&) {
+  static void run(const ConvLSTMGates& p, bool backward, FloatType type, const Tensor&) {
     const ConvLSTMKernel kernel = convlstm_gates_kernel(backward, type);
     const int64_t length = p.along_channels() ? p.hidden : p.voxels;
     parallel_units(convlstm_rows(p), 10 * length,

@@ -21,15 +21,15 @@ LaunchError run_convlstm_gates(const ConvLSTMGates& p, bool backward, Stream str
 
 }  // namespace MEDKERN_ISA
 
-LaunchError launch_convlstm_gates(const ConvLSTMGates& p, bool backward, ConvLSTMType type,
+LaunchError launch_convlstm_gates(const ConvLSTMGates& p, bool backward, FloatType type,
                                   Stream stream) {
   using namespace MEDKERN_ISA;
   switch (type) {
-    case ConvLSTMType::float16:
+    case FloatType::float16:
       return run_convlstm_gates<Half>(p, backward, stream);
-    case ConvLSTMType::bfloat16:
+    case FloatType::bfloat16:
       return run_convlstm_gates<BFloat16>(p, backward, stream);
-    case ConvLSTMType::float64:
+    case FloatType::float64:
       return run_convlstm_gates<double>(p, backward, stream);
     default:
       return run_convlstm_gates<float>(p, backward, stream);

@@ -7,7 +7,7 @@
 namespace medkern {
 
 // As the kernels of core/convlstm.hpp; every array is on the device.
-LaunchError launch_convlstm_gates(const ConvLSTMGates& problem, bool backward, ConvLSTMType type,
+LaunchError launch_convlstm_gates(const ConvLSTMGates& problem, bool backward, FloatType type,
                                   Stream stream);
 
 }  // namespace medkern

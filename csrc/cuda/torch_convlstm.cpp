@@ -6,7 +6,7 @@ namespace medkern {
 namespace {
 
 struct OnDevice {
-  static void run(const ConvLSTMGates& p, bool backward, ConvLSTMType type, const Tensor& on) {
+  static void run(const ConvLSTMGates& p, bool backward, FloatType type, const Tensor& on) {
     const DeviceScope scope(on);
     check_launch(launch_convlstm_gates(p, backward, type, scope.stream()));
   }

@@ -72,13 +72,13 @@ namespace {
 
 MEDKERN_SELECTOR(BoundaryKernel, boundary_kernel, (bool backward, FloatType logits),
                  (backward, logits))
-MEDKERN_SELECTOR(ConvLSTMKernel, convlstm_gates_kernel, (bool backward, ConvLSTMType type),
+MEDKERN_SELECTOR(ConvLSTMKernel, convlstm_gates_kernel, (bool backward, FloatType type),
                  (backward, type))
 MEDKERN_SELECTOR(WinogradKernels, winograd_kernels, (), ())
 MEDKERN_SELECTOR(CorrelationKernel, correlation_kernel, (FloatType type), (type))
 MEDKERN_SELECTOR(EuclideanKernels, euclidean_kernels, (int label_bytes, bool wide),
                  (label_bytes, wide))
-MEDKERN_SELECTOR(FieldKernel, field_kernel, (FieldTask task, FieldType type), (task, type))
+MEDKERN_SELECTOR(FieldKernel, field_kernel, (FieldTask task, FloatType type), (task, type))
 MEDKERN_SELECTOR(SpectrumKernels, spectrum_kernels, (bool float64, SpectrumLoss loss),
                  (float64, loss))
 MEDKERN_SELECTOR(NoiseKernel, noise_kernel, (bool float64), (float64))
@@ -99,7 +99,7 @@ MEDKERN_SELECTOR(SegmentationKernel, segmentation_kernel, (FloatType logits), (l
 MEDKERN_SELECTOR(DftKernel, dft_kernel, (bool inverse, FloatType x), (inverse, x))
 MEDKERN_SELECTOR(MixKernel, mix_kernel, (bool float64), (float64))
 MEDKERN_SELECTOR(WarpCopyKernel, warp_copy_kernel, (int bytes, bool float64), (bytes, float64))
-MEDKERN_SELECTOR(WarpKernels, warp_kernels, (WarpMode mode, WarpType type, int width),
+MEDKERN_SELECTOR(WarpKernels, warp_kernels, (WarpMode mode, FloatType type, int width),
                  (mode, type, width))
 
 }  // namespace medkern
