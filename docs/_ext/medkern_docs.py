@@ -24,6 +24,7 @@ from medkern._registry import OPS, OpSpec
 
 HEADER = ("op", "schema", "dtypes", "differentiable", "autocast", "batched")
 RULE = re.compile(r"(`[^`]*`)")
+MARKUP = re.compile(r"[*|]|(?<=\w)_(?!\w)")
 
 
 class OpsTable(SphinxDirective):
@@ -147,7 +148,7 @@ def table(path: Path) -> str:
 def prepare_docstring(
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
-    """Keep `[..., 2**ndim, *half]` from being read as emphasis, and `[...]:` as a return type."""
+    """Keep `2**ndim, *half`, `|a|`, `h_` from being read as markup, `[...]:` as a return type."""
     example = False
     for i, line in enumerate(lines):
         if i and lines[i - 1].strip() == "Returns:":
@@ -155,7 +156,7 @@ def prepare_docstring(
         example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))
         if not example:
             parts = RULE.split(line)
-            parts[::2] = [part.replace("*", r"\*") for part in parts[::2]]
+            parts[::2] = [MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
             lines[i] = "".join(parts)
 
 
