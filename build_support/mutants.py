@@ -129,7 +129,7 @@ def sources(library: str) -> tuple[list[Path], list[str]]:
         units = [*(csrc / "cuda").glob("*.cu"), *(csrc / "cuda").glob("*.cpp")]
         return sorted(units), ["MEDKERN_EMULATED", "MEDKERN_ISA=emulated"]
     units = [*(csrc / "cpu").glob("*.cpp"), *(csrc / "isa").glob("*.cpp")]
-    return sorted(units), ["MEDKERN_ISA=baseline"]
+    return sorted(units), ["MEDKERN_ISA=baseline", "MEDKERN_DEFINE_SELECTORS"]
 
 
 def command(library: str, csrc: Path) -> list[str]:

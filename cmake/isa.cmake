@@ -12,15 +12,17 @@ if(MEDKERN_ISA_VARIANTS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64
 endif()
 
 file(GLOB family_sources CONFIGURE_DEPENDS csrc/isa/*.cpp)
-list(FILTER family_sources EXCLUDE REGEX "(dispatch|selectors)\\.cpp$")
+list(FILTER family_sources EXCLUDE REGEX "dispatch\\.cpp$")
 
-# Sanitized kernels are tested, not timed; optimising them takes minutes.
+# Sanitized kernels are tested, not timed: optimising them takes minutes, and so does compiling those
+# that no C++ test runs.
 set(isa_optimisation -O3)
 if(MEDKERN_SANITIZE)
   set(isa_optimisation -O1)
+  list(FILTER family_sources INCLUDE REGEX "/(euclidean|geodesic|haar)\\.cpp$")
 endif()
 
-add_library(medkern_kernels STATIC csrc/isa/dispatch.cpp csrc/isa/selectors.cpp)
+add_library(medkern_kernels STATIC csrc/isa/dispatch.cpp)
 target_link_libraries(medkern_kernels PUBLIC medkern_flags)
 foreach(isa IN LISTS isa_variants)
   add_library(medkern_${isa} OBJECT ${family_sources})
@@ -29,6 +31,8 @@ foreach(isa IN LISTS isa_variants)
   target_compile_options(medkern_${isa} PRIVATE ${isa_optimisation} ${isa_flags_${isa}})
   target_sources(medkern_kernels PRIVATE $<TARGET_OBJECTS:medkern_${isa}>)
 endforeach()
+target_compile_definitions(medkern_baseline PRIVATE MEDKERN_DEFINE_SELECTORS)
 if("avx2" IN_LIST isa_variants)
   target_compile_definitions(medkern_kernels PRIVATE MEDKERN_X86)
+  target_compile_definitions(medkern_baseline PRIVATE MEDKERN_X86)
 endif()

@@ -1,1 +1,4 @@
 #include "core/correlation_kernels.hpp"
+#include "isa/selector.hpp"
+
+MEDKERN_SELECTOR(CorrelationKernel, correlation_kernel, (FloatType type), (type))

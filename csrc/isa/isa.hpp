@@ -1,6 +1,6 @@
 // Choosing the instruction set at run time.
 //
-// Hot kernels are compiled once per instruction set; selectors.cpp forwards each declared
+// Hot kernels are compiled once per instruction set; selector.hpp forwards each declared
 // `*_kernel` selector to the variant in use. MEDKERN_ISA in the environment forces one.
 #pragma once
 

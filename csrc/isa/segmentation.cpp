@@ -1,1 +1,4 @@
 #include "core/segmentation_kernels.hpp"
+#include "isa/selector.hpp"
+
+MEDKERN_SELECTOR(SegmentationKernel, segmentation_kernel, (FloatType logits), (logits))
