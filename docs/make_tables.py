@@ -45,6 +45,11 @@ def row(result: dict[str, Any]) -> str:
     if ours is None:
         return f"| {name} | {result['detail'] or result['status']} | | | | | | |"
     limit = f"{ours['limit_fraction']:.0%} {ours['limit']}" if ours["limit_fraction"] else ""
+    backward = (
+        ratios(both, "reference", label="reference"),
+        ratios(both, "compiled", label="compiled"),
+        ratios(both, "peer", most=1),
+    )
     cells = [
         name,
         f"{1e3 * ours['median_s']:.3g}",
@@ -52,9 +57,7 @@ def row(result: dict[str, Any]) -> str:
         ratios(forward, "compiled"),
         ratios(forward, "peer", result["tolerance"]),
         limit,
-        ", ".join(
-            filter(None, (ratios(both, "compiled", None, "compiled"), ratios(both, "peer", most=1)))
-        ),
+        ", ".join(filter(None, backward)),
         f"{ours['error']:.0e}",
     ]
     return f"| {' | '.join(cells)} |"
