@@ -2,9 +2,9 @@
 
 A chunk is solved in a window around it. A voxel's distance in the window is right if it is less
 than the distance to what the window leaves out, and otherwise says how far the window must reach to
-make it right. So every chunk is solved at most twice once its window holds a second label; nothing
-but the windows' bounds is kept. The result is lazy: it solves each chunk again, in its final
-window, when it is computed or stored.
+make it right. So the first window that holds a second label gives the final one, wider or narrower;
+one with a single label is doubled. Nothing but the windows' bounds is kept. The result is lazy: it
+solves each chunk again, in its final window, when it is computed or stored.
 """
 
 from __future__ import annotations
