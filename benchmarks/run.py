@@ -133,7 +133,7 @@ def check_files(options: argparse.Namespace) -> Document | None:
 
 def restart(arguments: Sequence[str], threads: int | None) -> None:
     """Replace this process by one with the heap settings: malloc reads them only at its start."""
-    environment = {**os.environ, **HEAP_KEPT, "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, **HEAP_KEPT}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)  # for peers with threads of their own
     sys.stdout.flush()

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import json
+import os
 import sys
 import time
 import types
@@ -531,7 +532,7 @@ def test_the_restart_keeps_the_arguments_and_sets_the_heap(
         run.main(["--quick", "--threads", "1"])
     ((command, environment),) = started
     assert command[-3:] == ["--quick", "--threads", "1"]
-    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert environment.get("OMP_WAIT_POLICY") == os.environ.get("OMP_WAIT_POLICY")
     assert environment["OMP_NUM_THREADS"] == "1"
     assert machine.HEAP_KEPT.items() <= environment.items()
 
