@@ -109,7 +109,7 @@ def choose(op: Op, args: tuple[Any, ...], backend: str | None) -> str:
     if name is None:
         on_cuda = len(args) > 0 and isinstance(args[0], Tensor) and args[0].is_cuda
         return _Choice.on_cuda if on_cuda and op.triton is not None else "dispatcher"
-    _check(name, f"backend of {op.spec.name}")
+    _check(name, "backend")
     reason = None if name == "reference" else why_not(op, name, args)
     if reason is not None:
         raise RuntimeError(

@@ -322,7 +322,7 @@ def test_bad_options_of_the_jitter(how, text):
 BAD_MIX = [
     ({"beta": 0.6}, "beta must be a number from 0 to 0.5, got 0.6; it is the window's half width"),
     ({"beta": "0"}, "beta must be a number from 0 to 0.5, got '0'"),
-    ({"lam": 1.5}, "lam must be from 0 to 1, got 1.5; pass the share"),
+    ({"lam": 1.5}, "lam must be a number from 0 to 1, got 1.5; pass the share"),
     ({"lam": torch.rand(3)}, r"lam must be a number or have one value per sample, \(2,\), got \(3"),
 ]
 

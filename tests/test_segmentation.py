@@ -490,7 +490,7 @@ BAD = {
         lambda z, y: (z, y),
         {"weights": (1.0,)},
         ValueError,
-        r"weights must be one per term, 2, got 1; pass None",
+        r"weights must be one per term, 2, got \(1.0,\); pass None",
     ),
     "no such per": (
         lambda z, y: (z, y),
@@ -514,7 +514,7 @@ BAD = {
         lambda z, y: (z, y),
         {"smooth": -1.0},
         ValueError,
-        r"smooth must be at least 0, got -1.0; raise it",
+        r"smooth must be a finite number of at least 0, got -1.0; pass one",
     ),
     "label above the classes": (
         lambda z, y: (z, y + 1),

@@ -500,7 +500,7 @@ BAD = {
     ),
     "no eps": (
         mk.local_ncc_loss, lambda a, b: (a, b), {"eps": 0.0}, ValueError,
-        r"eps must be positive and finite, got 0.0",
+        r"eps must be a finite number above 0, got 0.0",
     ),
     "unknown variant": (
         mk.local_ncc_loss, lambda a, b: (a, b), {"variant": "ants"}, ValueError,
@@ -536,7 +536,7 @@ BAD = {
     ),
     "eps of infinity": (
         mk.global_ncc, lambda a, b: (a, b), {"eps": np.inf}, ValueError,
-        r"eps must be positive and finite, got inf",
+        r"eps must be a finite number above 0, got inf",
     ),
     "integers": (
         mk.global_ncc, lambda a, b: (a.long(), b.long()), {}, TypeError,
@@ -560,7 +560,7 @@ BAD = {
     ),
     "thin kernel": (
         mk.mutual_information_loss, lambda a, b: (a, b), {"sigma_ratio": 0.01}, ValueError,
-        r"sigma_ratio must be in 0.05..16, got 0.01; it counts",
+        r"sigma_ratio must be a number from 0.05 to 16, got 0.01; it counts",
     ),
     "unknown kernel": (
         mk.mutual_information_loss, lambda a, b: (a, b), {"kernel": "box"}, ValueError,
@@ -572,7 +572,7 @@ BAD = {
     ),
     "no eps of information": (
         mk.mutual_information_loss, lambda a, b: (a, b), {"eps": -1}, ValueError,
-        r"eps must be positive and finite, got -1",
+        r"eps must be a finite number above 0, got -1",
     ),
 }  # fmt: skip
 

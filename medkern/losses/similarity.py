@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medkern.ops.similarity import global_ncc, local_ncc_loss, mutual_information_loss
-from medkern.rules import choice
+from medkern.rules import choice, number
 from medkern.rules import similarity as rules
 
 
@@ -35,7 +35,7 @@ class LocalNCCLoss(nn.Module):
         choice(name, "variant", variant, rules.VARIANTS)
         choice(name, "reduction", reduction, rules.LOCAL_REDUCTIONS)
         rules.check_window(name, window)
-        rules.check_positive(name, "eps", eps)
+        number(name, "eps", eps, 0, above=True)
         self.window, self.eps, self.variant = window, eps, variant
         self.squared, self.reduction = squared, reduction
 
@@ -74,7 +74,7 @@ class GlobalNCCLoss(nn.Module):
     ) -> None:
         super().__init__()
         choice(type(self).__name__, "reduction", reduction, rules.REDUCTIONS)
-        rules.check_positive(type(self).__name__, "eps", eps)
+        number(type(self).__name__, "eps", eps, 0, above=True)
         self.eps, self.squared, self.reduction = eps, squared, reduction
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class MutualInformationLoss(nn.Module):
         choice(name, "reduction", reduction, rules.REDUCTIONS)
         rules.check_bins(name, bins, kernel)
         rules.check_sigma(name, sigma_ratio)
-        rules.check_positive(name, "eps", eps)
+        number(name, "eps", eps, 0, above=True)
         self.bins, self.sigma_ratio, self.kernel = bins, sigma_ratio, kernel
         self.eps, self.reduction = eps, reduction
 

@@ -25,7 +25,7 @@ from medkern.ops.fourier import (
 from medkern.reference import augment as reference
 from medkern.reference.fourier import amplitude, column_counts
 from medkern.rules import fourier as rules
-from medkern.rules import message
+from medkern.rules import message, number
 
 # Windows of up to a width's 8th part are transformed alone; beyond, whole transforms are faster.
 NARROW = 8
@@ -80,8 +80,8 @@ def spectral_amplitude_jitter(
     True
     """
     op = "spectral_amplitude_jitter"
-    rules.at_least_zero(op, "alpha", alpha)
-    rules.at_least_zero(op, "beta", beta)
+    number(op, "alpha", alpha, 0)
+    number(op, "beta", beta, 0)
     rules.check_stream(op, seed, generator, first_sample)
     t, restore = as_tensor(op, "x", x)
     rules.check_images(op, "x", t.shape)

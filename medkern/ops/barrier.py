@@ -180,7 +180,7 @@ class _Call:
         self.image = _full_rank(widened, layout.ndim, layout.batch)
         self.seeds = _full_rank(starts, layout.ndim, layout.batch)
         self.mask = None if inside is None else _full_rank(inside, layout.ndim, layout.batch)
-        if self.image.numel() and self.seeds.numel() and _can_look():
+        if self.image.numel() and self.seeds.numel() and _can_look(self.image, self.seeds):
             rules.values(op, _finite(self.image, self.mask), bool(self.seeds.any()))
 
     def run(self, op: Op, *options: Any) -> Any:
@@ -206,8 +206,10 @@ def _full_rank(t: Tensor, ndim: int, batch: int) -> Tensor:
     return t.expand(batch, *t.shape[1:])
 
 
-def _can_look() -> bool:
+def _can_look(*tensors: Tensor) -> bool:
     """Whether values may decide what happens: not while torch traces or transforms."""
+    if any(t.is_meta for t in tensors):
+        return False
     transformed: bool = torch._C._are_functorch_transforms_active()
     return not (transformed or torch.compiler.is_compiling())
 

@@ -25,7 +25,7 @@ from medkern.interop import ArrayT, as_tensor, dtype_name
 from medkern.ops.segmentation import FLOATS, check_kind, few_layouts
 from medkern.reference import correlation as reference
 from medkern.reference.correlation import P_SQUARED, PRODUCT, Y_SQUARED
-from medkern.rules import at_least, choice, message
+from medkern.rules import at_least, choice, message, number
 from medkern.rules import segmentation as rules
 
 MODES = ("full", "band", "binned")
@@ -88,7 +88,7 @@ def spectral_correlation(
     choice(op, "mode", mode, MODES)
     choice(op, "per", per, rules.PER)
     choice(op, "reduction", reduction, rules.REDUCTIONS)
-    rules.at_least_zero(op, "smooth", smooth)
+    number(op, "smooth", smooth, 0)
     at_least(op, "bins", bins, 1)
     if mode == "band":
         rules.check_band(op, band, edge)

@@ -18,7 +18,7 @@ from torch import Tensor
 from medkern._registry import Op, OpSpec, Sample, register
 from medkern.interop import ArrayT, as_tensor, dtype_name
 from medkern.reference import fourier as reference
-from medkern.rules import choice, message
+from medkern.rules import choice, message, number
 from medkern.rules import fourier as rules
 from medkern.testing import image_layouts
 
@@ -81,7 +81,7 @@ def focal_frequency_loss(
     """
     op = "focal_frequency_loss"
     choice(op, "reduction", reduction, rules.REDUCTIONS)
-    rules.at_least_zero(op, "alpha", alpha)
+    number(op, "alpha", alpha, 0)
     rules.check_reduction_of_average(op, reduction, ave_spectrum)
     (p, t), restore = _pair(op, "pred", pred, "target", target)
     rules.check_patches(op, patch_factor, *p.shape[-2:])
@@ -193,7 +193,7 @@ def fft_phase_loss(
     """
     op = "fft_phase_loss"
     choice(op, "reduction", reduction, rules.REDUCTIONS)
-    rules.at_least_zero(op, "floor", floor)
+    number(op, "floor", floor, 0)
     (x, y), restore = _pair(op, "a", a, "b", b)
     sums = _distance(x, y, "phase", float(floor), backend)
     return restore(reduce_sums(sums, x.numel(), reduction))

@@ -416,7 +416,7 @@ def _check_values(op: str, metric: str, image: Tensor, starts: Tensor, mask: Ten
     """One pass over each input; nothing that stops a trace or a vmap."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return
-    if not image.numel() or not starts.numel():
+    if not image.numel() or not starts.numel() or image.is_meta or starts.is_meta:
         return
     image, starts = image.detach(), starts.detach()
     least = image.amin()  # NaN if there is one

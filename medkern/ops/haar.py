@@ -172,6 +172,11 @@ def haar_waverec(
     >>> torch.allclose(mk.haar_waverec(mk.haar_wavedec(x), size=(9, 31)), x, atol=1e-5)
     True
     """
+    if not isinstance(coefficients, list | tuple):
+        rule, got = "be a list of arrays", type(coefficients).__name__
+        raise TypeError(
+            message("haar_waverec", "coefficients", rule, got, "pass what haar_wavedec returned")
+        )
     pairs = [as_tensor("haar_waverec", "coefficients", c) for c in coefficients]
     shapes, dtypes = [t.shape for t, _ in pairs], [dtype_name(t.dtype) for t, _ in pairs]
     targets = rules.waverec_targets(shapes, dtypes, ndim, size)

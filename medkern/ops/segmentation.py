@@ -31,7 +31,7 @@ from medkern.reference.segmentation import (
     P,
     Y,
 )
-from medkern.rules import choice, message
+from medkern.rules import choice, message, number
 from medkern.rules import segmentation as rules
 from medkern.testing import image_layouts
 
@@ -104,7 +104,7 @@ def segmentation_loss(
     if reduction == "none" and per != "sample":
         rule = "be 'sample' for reduction 'none'"
         raise ValueError(message(op, "per", rule, repr(per), "reduce to the mean"))
-    rules.at_least_zero(op, "smooth", smooth)
+    number(op, "smooth", smooth, 0)
     z, restore = as_tensor(op, "logits", logits)
     rules.check_logits(op, "logits", z.shape)
     check_kind(op, "logits", z, FLOATS, z)

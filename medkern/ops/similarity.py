@@ -16,7 +16,7 @@ from torch import Tensor
 from medkern._registry import Op, OpSpec, Sample, register
 from medkern.interop import ArrayT, as_tensor, dtype_name
 from medkern.reference import similarity as reference
-from medkern.rules import choice, message
+from medkern.rules import choice, message, number
 from medkern.rules import similarity as rules
 
 
@@ -82,7 +82,7 @@ def local_ncc_loss(
     choice(op, "squared", squared, (True, False))
     choice(op, "reduction", reduction, rules.LOCAL_REDUCTIONS)
     rules.check_window(op, window)
-    rules.check_positive(op, "eps", eps)
+    number(op, "eps", eps, 0, above=True)
     x, y, restore = _pair(op, a, b, (1, 2, 3), _local_ncc.spec)
     how = (window, float(eps), variant == "monai", squared, reduction == "map")
     cc = _local_ncc(x, y, *how, backend=backend)
@@ -117,7 +117,7 @@ def global_ncc(a: ArrayT, b: ArrayT, *, eps: float = 1e-8, backend: str | None =
     tensor([[-1., -1.]])
     """
     op = "global_ncc"
-    rules.check_positive(op, "eps", eps)
+    number(op, "eps", eps, 0, above=True)
     x, y, restore = _pair(op, a, b, range(1, 64), _global_ncc.spec)
     moments = _global_ncc(x, y, backend=backend)
     var_a, var_b, covariance = moments.double().unbind(2)
@@ -177,7 +177,7 @@ def mutual_information_loss(
     choice(op, "reduction", reduction, rules.REDUCTIONS)
     rules.check_bins(op, bins, kernel)
     rules.check_sigma(op, sigma_ratio)
-    rules.check_positive(op, "eps", eps)
+    number(op, "eps", eps, 0, above=True)
     x, y, restore = _pair(op, a, b, range(1, 64), _mutual_information.spec)
     how = (bins, float(sigma_ratio), kernel == "b-spline")
     joint = _mutual_information(x, y, *how, backend=backend)

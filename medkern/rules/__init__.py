@@ -5,7 +5,9 @@ Every message has the form `medkern.f: <argument> must <rule>, got <value>; <wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 
 def message(op: str, argument: str, rule: str, got: object, remedy: str) -> str:
@@ -20,6 +22,27 @@ def choice(op: str, argument: str, value: object, choices: Sequence[object]) -> 
         raise ValueError(
             message(op, argument, f"be one of {names}", repr(value), "pass one of these")
         )
+
+
+def number(
+    op: str,
+    argument: str,
+    value: object,
+    low: float,
+    high: float = math.inf,
+    *,
+    remedy: str = "pass one",
+    above: bool = False,
+) -> None:
+    """Raise unless `value` is a finite number from `low`, or `above` it, to `high`."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        x = float(value)
+        if math.isfinite(x) and (low < x if above else low <= x) and x <= high:
+            return
+    bound = f"{'above' if above else 'from' if high < math.inf else 'of at least'} {low:g}"
+    rule = f"be a {'' if high < math.inf else 'finite '}number {bound}"
+    rule += f" to {high:g}" if high < math.inf else ""
+    raise ValueError(message(op, argument, rule, repr(value), remedy))
 
 
 def at_least(op: str, argument: str, value: object, least: int) -> None:

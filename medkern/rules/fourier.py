@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from medkern.rules import message
+from medkern.rules import message, number
 
 REDUCTIONS = ("mean", "sum", "none")
 NORMS = ("ortho", "backward", "forward")
@@ -28,14 +28,6 @@ def check_pair(op: str, first: str, a: Sequence[int], second: str, b: Sequence[i
     if tuple(a) != tuple(b):
         rule = f"have the shape of {first}, {tuple(a)}"
         raise ValueError(message(op, second, rule, tuple(b), "crop or resize one of them"))
-
-
-def at_least_zero(op: str, argument: str, value: object) -> None:
-    """Raise unless `value` is a finite number that is not negative."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:  # type: ignore[operator,arg-type]
-        rule = "be a finite number of at least 0"
-        raise ValueError(message(op, argument, rule, repr(value), "pass one"))
 
 
 def check_patches(op: str, factor: object, height: int, width: int) -> None:
@@ -79,11 +71,8 @@ def norm_scale(norm: str, height: int, width: int) -> float:
 
 def window_radius(op: str, beta: object, height: int, width: int) -> int:
     """The largest frequency, along either axis, of a centred window: floor(beta * min(H, W))."""
-    number = isinstance(beta, int | float) and not isinstance(beta, bool)
-    if not number or not 0 <= beta <= 0.5:  # type: ignore[operator]
-        rule = "be a number from 0 to 0.5"
-        remedy = "it is the window's half width relative to the shorter side"
-        raise ValueError(message(op, "beta", rule, repr(beta), remedy))
+    remedy = "it is the window's half width relative to the shorter side"
+    number(op, "beta", beta, 0, 0.5, remedy=remedy)
     return math.floor(min(height, width) * beta)  # type: ignore[operator]
 
 
@@ -104,8 +93,5 @@ def check_stream(op: str, seed: object, generator: object, first: object) -> Non
         )
 
 
-def check_share(op: str, lam: float) -> None:
-    if isinstance(lam, bool) or not 0 <= lam <= 1:
-        raise ValueError(
-            message(op, "lam", "be from 0 to 1", repr(lam), "pass the share of the target")
-        )
+def check_share(op: str, lam: object) -> None:
+    number(op, "lam", lam, 0, 1, remedy="pass the share of the target")

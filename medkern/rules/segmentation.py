@@ -25,8 +25,9 @@ def term_weights(
     op: str, terms: Sequence[str], weights: Sequence[float] | None
 ) -> dict[str, float]:
     """The weight of every term that is asked for."""
-    unknown = [term for term in terms if term not in TERMS]
-    if isinstance(terms, str) or unknown or not terms or len(set(terms)) < len(terms):
+    names = list(terms) if isinstance(terms, tuple | list) else []
+    known = names and all(isinstance(name, str) and name in TERMS for name in names)
+    if not known or len(set(names)) < len(names):
         rule = f"be different ones of {', '.join(map(repr, TERMS))}"
         raise ValueError(message(op, "terms", rule, repr(terms), 'pass a tuple, as ("ce", "dice")'))
     if "ce" in terms and "bce" in terms:
@@ -34,9 +35,9 @@ def term_weights(
         raise ValueError(message(op, "terms", rule, repr(terms), "leave one of them out"))
     if weights is None:
         return {term: DEFAULT_WEIGHTS[term] for term in terms}
-    if len(weights) != len(terms):
+    if not isinstance(weights, tuple | list) or len(weights) != len(terms):
         rule = f"be one per term, {len(terms)}"
-        raise ValueError(message(op, "weights", rule, len(weights), "pass None for the defaults"))
+        raise ValueError(message(op, "weights", rule, repr(weights), "pass None for the defaults"))
     return dict(zip(terms, map(float, weights), strict=True))
 
 
@@ -73,11 +74,6 @@ def check_labels(op: str, target: Sequence[int], beside: Sequence[int]) -> None:
     if tuple(target) not in ((batch, *space), (batch, 1, *space)):
         rule = f"be labels {(batch, *space)}"
         raise ValueError(message(op, "target", rule, tuple(target), "give it the same space"))
-
-
-def at_least_zero(op: str, argument: str, value: float) -> None:
-    if not value >= 0:
-        raise ValueError(message(op, argument, "be at least 0", value, "raise it"))
 
 
 def check_band(op: str, band: Sequence[float] | None, edge: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medkern.rules import at_least, message
+from medkern.rules import at_least, message, number
 
 REDUCTIONS = ("mean", "sum", "none")
 LOCAL_REDUCTIONS = (*REDUCTIONS, "map")
@@ -34,16 +34,9 @@ def check_window(op: str, window: object) -> None:
         )
 
 
-def check_positive(op: str, argument: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise ValueError(message(op, argument, "be positive and finite", value, "raise it"))
-
-
-def check_sigma(op: str, sigma_ratio: float) -> None:
-    if not 0.05 <= sigma_ratio <= 16:
-        rule = "be in 0.05..16"
-        remedy = "it counts distances between bins; 0.5 is usual"
-        raise ValueError(message(op, "sigma_ratio", rule, sigma_ratio, remedy))
+def check_sigma(op: str, sigma_ratio: object) -> None:
+    remedy = "it counts distances between bins; 0.5 is usual"
+    number(op, "sigma_ratio", sigma_ratio, 0.05, 16, remedy=remedy)
 
 
 def check_bins(op: str, bins: object, kernel: str) -> None:
