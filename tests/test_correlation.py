@@ -306,7 +306,7 @@ BAD = {
     "mode": ({"mode": "ring"}, ValueError, r"mode must be one of 'full', 'band', 'binned', got"),
     "per": ({"per": "voxel"}, ValueError, r"per must be one of 'sample', 'class', 'batch', got"),
     "reduction": ({"reduction": "sum"}, ValueError, r"reduction must be one of 'mean', 'none'"),
-    "smooth": ({"smooth": -1.0}, ValueError, r"smooth must be a finite number of at least 0, got -1.0"),
+    "smooth": ({"smooth": -1.0}, ValueError, r"smooth must be a finite number of at least 0"),
     "bins": ({"bins": 0}, ValueError, r"bins must be at least 1, got 0"),
     "no band": ({"mode": "band"}, ValueError, r"band must be \(low, high\) for mode 'band', got"),
     "empty band": (

@@ -172,7 +172,7 @@ def haar_waverec(
     >>> torch.allclose(mk.haar_waverec(mk.haar_wavedec(x), size=(9, 31)), x, atol=1e-5)
     True
     """
-    if not isinstance(coefficients, list | tuple):
+    if not isinstance(coefficients, Sequence):
         rule, got = "be a list of arrays", type(coefficients).__name__
         raise TypeError(
             message("haar_waverec", "coefficients", rule, got, "pass what haar_wavedec returned")
