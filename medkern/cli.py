@@ -17,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     if arguments[:1] == ["bench"]:  # has its own options, help included
         return _bench(arguments[1:])
+    if arguments[:1] == ["train"]:
+        return _train(arguments[1:])
     options = parser.parse_args(arguments)
     if options.command == "info":
         return _info(options.json)
@@ -34,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what is compiled, which backends can run, versions")
     info.add_argument("--json", action="store_true", help="print JSON, for bug reports")
     commands.add_parser("bench", help="time every op against its reference and its peers")
+    commands.add_parser("train", help="train one of the systems that are built on the ops")
     demo = commands.add_parser("demo", help="draw what the ops make of a real image")
     demo.add_argument("--out", type=Path, default=Path("demo.png"), help="the PNG to write")
     demo.add_argument(
@@ -68,6 +71,11 @@ def _info(as_json: bool) -> int:
 def _bench(arguments: Sequence[str]) -> int:
     run = _with_extra("medkern.benchmarks.run", "bench")
     return 1 if run is None else int(run.main(arguments))
+
+
+def _train(arguments: Sequence[str]) -> int:
+    train = _with_extra("medkern.train.cli", "train")
+    return 1 if train is None else int(train.main(arguments))
 
 
 def _demo(out: Path, image: str, points: Sequence[tuple[int, int]]) -> int:

@@ -1,12 +1,14 @@
 """Loss modules."""
 
 from medkern.losses.boundary import BoundaryLoss
+from medkern.losses.crf import DenseCRFLoss
 from medkern.losses.fourier import FocalFrequencyLoss
 from medkern.losses.segmentation import SegmentationLoss, SpectralCorrelationLoss
 from medkern.losses.similarity import GlobalNCCLoss, LocalNCCLoss, MutualInformationLoss
 
 __all__ = [
     "BoundaryLoss",
+    "DenseCRFLoss",
     "FocalFrequencyLoss",
     "GlobalNCCLoss",
     "LocalNCCLoss",

@@ -1,1 +1,6 @@
 """Thin models on the ops."""
+
+from medkern.models.enet import ENet
+from medkern.models.unet import UNet
+
+__all__ = ["ENet", "UNet"]
