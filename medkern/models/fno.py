@@ -63,7 +63,9 @@ class FNO(nn.Module):
         between = 2 * width if projection is None else projection
 
         def block() -> nn.Sequential:
-            parts = (SpectralTransform(width, width, ndim, preset=preset) for _ in range(transforms))
+            parts = (
+                SpectralTransform(width, width, ndim, preset=preset) for _ in range(transforms)
+            )
             return nn.Sequential(*parts)
 
         options = {"count": "total", **options}

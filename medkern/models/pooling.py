@@ -88,8 +88,9 @@ class Pooling(nn.Module):
         if self.kind == "stochastic" and self.training:
             edges = weight.detach().cumsum(-1)[..., :3]
             drawn = (torch.rand_like(edges[..., :1]) >= edges).sum(-1, keepdim=True)
-            return x.gather(-1, drawn).squeeze(-1)
-        return (weight * x).sum(-1)
+            x, weight = x.gather(-1, drawn), torch.ones_like(weight[..., :1])
+        pooled: Tensor = (weight * x).sum(-1)
+        return pooled
 
     def extra_repr(self) -> str:
         return repr(self.kind)
@@ -97,5 +98,5 @@ class Pooling(nn.Module):
 
 def blocks(x: Tensor) -> Tensor:
     """[B, C, H, W] to [B, C, H/2, W/2, 4]."""
-    split = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # [B, C, H/2, 2, W/2, 2]
+    split: Tensor = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # [B, C, H/2, 2, W/2, 2]
     return split.movedim(3, 4).flatten(4)

@@ -6,6 +6,8 @@ baselines in the FNOReg paper.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,8 +56,7 @@ class VoxelMorph(nn.Module):
         nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
 
     def _chain(self, *channels: int) -> nn.ModuleList:
-        pairs = zip(channels, channels[1:])  # noqa: B905
-        return nn.ModuleList(self.conv(i, o, 3, padding=1) for i, o in pairs)
+        return nn.ModuleList(self.conv(i, o, 3, padding=1) for i, o in pairwise(channels))
 
     def forward(self, moving: Tensor, fixed: Tensor) -> Tensor:
         if any(size % 2**LEVELS for size in moving.shape[2:]):
