@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,3 +62,17 @@ def test_turns_move_image_and_label_alike():
         assert moved["label"].dtype == torch.int64
     assert min(areas) > 0.3
     assert max(areas) > 1.3
+
+
+def test_own_images(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for i, item in enumerate(UltrasoundLesions(5, 32)):
+        np.save(tmp_path / "images" / f"{i}.npy", item["image"].movedim(0, -1).numpy())
+        np.save(tmp_path / "labels" / f"{i}.npy", item["label"].numpy())
+    recipe = SFRSeg.with_options(data=tmp_path)
+    assert len(recipe.train_data()) == 4
+    assert recipe.validation_data()[0]["image"].shape == (3, 32, 32)
+    np.save(tmp_path / "images" / "0.npy", np.zeros((32, 32)))
+    with pytest.raises(ValueError, match=r"must hold 3 channel"):
+        recipe.train_data()

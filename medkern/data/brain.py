@@ -63,7 +63,7 @@ class BrainPhantoms(Dataset[dict[str, Tensor]]):
     """
 
     length: int
-    size: Sequence[int] = (160, 192)
+    size: Sequence[int] = (192, 160)
     seed: int = 0
     deform: float = 0.04
     noise: float = 0.02

@@ -11,13 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 import medkern as mk
 from medkern.data.brain import STRUCTURES, BrainPhantoms, Pairs
+from medkern.train.folder import FolderData
 from medkern.train.metrics import dice_scores
-from medkern.train.recipe import Batch, Recipe, Step
+from medkern.train.recipe import Batch, Options, Recipe, Step
 
+# Of the images that are registered in the end, with --quick and without.
+SIZES = {2: ((64, 64), (192, 160)), 3: ((32, 40, 32), (112, 96, 80))}
 MODELS = ("fnoreg", "fno", "voxelmorph")
 
 
@@ -26,7 +30,7 @@ class FNORegistration(Recipe):
     summary = "registration of brains, learnt at one resolution for all"
     metric = "dice"
     threshold = 0.75
-    epochs, quick_epochs, batch_size, learning_rate = 20, 5, 8, 2e-3
+    epochs, quick_epochs, batch_size, learning_rate = 20, 15, 8, 2e-3
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -36,26 +40,36 @@ class FNORegistration(Recipe):
         add("--half", action="store_true", help="train at half the resolution, test at the full")
         add("--similarity", choices=("mse", "ncc"), default="mse", help="default: mse")
         add("--smooth", type=float, default=0.01, help="weight of the smoothness; default: 0.01")
+        add("--classes", type=int, default=36, help="of --data, background included; default: 36")
         add("--segment", type=float, default=0.0, help="weight of the labels' Dice; default: 0")
 
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Of the images that are registered in the end."""
-        if self.options.own["ndim"] == 3:
-            return (32, 40, 32) if self.quick else (80, 96, 112)
-        return (64, 64) if self.quick else (160, 192)
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.classes = self.own.classes if self.options.data else len(STRUCTURES)
 
     def train_data(self) -> Dataset[Batch]:
-        size = [n // 2 for n in self.size] if self.options.own["half"] else self.size
-        count = 16 if self.quick else 40
-        return Pairs(BrainPhantoms(count, size, seed=self.options.seed))
+        """Pairs of subjects in both orders."""
+        return Pairs(self.subjects("train", 16 if self.quick else 40, self.options.seed))
 
     def validation_data(self) -> Dataset[Batch]:
-        brains = BrainPhantoms(17 if self.quick else 33, self.size, seed=self.options.seed + 1)
-        return Pairs(brains, "neighbours")
+        """Pairs of subsequent subjects."""
+        subjects = self.subjects("validation", 17 if self.quick else 33, self.options.seed + 1)
+        return Pairs(subjects, "neighbours")
+
+    def subjects(self, split: str, count: int, seed: int) -> list[Batch]:
+        half = split == "train" and self.own.half
+        if self.options.data:
+            folder = FolderData(
+                self.options.data, split, classes=self.own.classes, ndim=self.own.ndim
+            )
+            items = [folder[i] for i in range(len(folder))]
+            return [halved(item) for item in items] if half else items
+        size = SIZES[self.own.ndim][not self.quick]
+        brains = BrainPhantoms(count, [n // 2 for n in size] if half else size, seed=seed)
+        return [brains[i] for i in range(count)]
 
     def model(self) -> nn.Module:
-        kind, ndim = self.options.own["model"], self.options.own["ndim"]
+        kind, ndim = self.own.model, self.own.ndim
         if kind == "voxelmorph":
             return mk.models.VoxelMorph(ndim)
         plain: dict[str, Any] = {"residual": False, "transforms": 0} if kind == "fno" else {}
@@ -66,17 +80,18 @@ class FNORegistration(Recipe):
     def loss(self, model: nn.Module, batch: Batch, step: Step) -> dict[str, Tensor]:
         u = model(batch["moving"], batch["fixed"])
         moved = mk.warp(batch["moving"], u, units="normalized")
-        if self.options.own["similarity"] == "ncc":
+        if self.own.similarity == "ncc":
             similarity = mk.local_ncc_loss(moved, batch["fixed"])
         else:
             similarity = (moved - batch["fixed"]).square().mean()
         smooth = mk.diffusion_smoothness_loss(u, spacing=[2 / n for n in u.shape[2:]])
-        loss = similarity + self.options.own["smooth"] * smooth
+        loss = similarity + self.own.smooth * smooth
         parts = {"similarity": similarity, "smoothness": smooth}
-        if self.options.own["segment"]:
-            masks = [one_hot(batch[name]) for name in ("moving_label", "fixed_label")]
+        if self.own.segment:
+            names = ("moving_label", "fixed_label")
+            masks = [one_hot(batch[name], self.classes) for name in names]
             overlap = mk.spectral_correlation(mk.warp(masks[0], u, units="normalized"), masks[1])
-            loss = loss + self.options.own["segment"] * (1 - overlap)
+            loss = loss + self.own.segment * (1 - overlap)
             parts["overlap"] = overlap
         return {"loss": loss, **parts}
 
@@ -85,8 +100,8 @@ class FNORegistration(Recipe):
         before, after, folding = [], [], []
         for batch in self.batches(data):
             moved, u = registered(model, batch)
-            before.append(dice_scores(batch["moving_label"], batch["fixed_label"], len(STRUCTURES)))
-            after.append(dice_scores(moved, batch["fixed_label"], len(STRUCTURES)))
+            before.append(dice_scores(batch["moving_label"], batch["fixed_label"], self.classes))
+            after.append(dice_scores(moved, batch["fixed_label"], self.classes))
             folding.append(folded(u))
         return {
             "dice": torch.cat(after).nanmean().item(),
@@ -129,9 +144,19 @@ def folded(u: Tensor) -> Tensor:
     return percent
 
 
-def one_hot(labels: Tensor) -> Tensor:
+def one_hot(labels: Tensor, classes: int) -> Tensor:
     """[B, *space] to float32 [B, K, *space], background included."""
-    return torch.stack([labels == k for k in range(len(STRUCTURES))], 1).float()
+    return torch.stack([labels == k for k in range(classes)], 1).float()
+
+
+def halved(item: Batch) -> Batch:
+    """A subject at half the resolution."""
+    image, label = item["image"][None], item["label"][None, None].float()
+    size = [n // 2 for n in image.shape[2:]]
+    return {
+        "image": functional.interpolate(image, size, mode="area")[0],
+        "label": functional.interpolate(label, size, mode="nearest-exact")[0, 0].long(),
+    }
 
 
 def middle(t: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import medkern as mk
 from medkern.data.seeding import generator_of
 from medkern.data.ultrasound import NOISES, UltrasoundLesions, corrupted
 from medkern.models.pooling import POOLINGS
+from medkern.train.folder import FolderData
 from medkern.train.metrics import dice_scores
 from medkern.train.recipe import Batch, Recipe, Step
 
@@ -29,7 +30,7 @@ class SFRSeg(Recipe):
     summary = "fluid in ultrasound, with a U-Net that pools by Haar wavelets"
     metric = "dice"
     threshold = 0.90
-    epochs, quick_epochs, batch_size, learning_rate = 100, 25, 16, 1e-3
+    epochs, quick_epochs, batch_size, learning_rate = 100, 40, 16, 1e-3
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -39,26 +40,26 @@ class SFRSeg(Recipe):
         add("--no-augment", action="store_true", help="leave out turns, flips and zooms")
 
     def train_data(self) -> Dataset[Batch]:
-        return UltrasoundLesions(64 if self.quick else 256, self.size, seed=self.options.seed)
+        return self.images("train", 64 if self.quick else 256, self.options.seed)
 
     def validation_data(self) -> Dataset[Batch]:
-        return UltrasoundLesions(32 if self.quick else 64, self.size, seed=self.options.seed + 1)
+        return self.images("validation", 32 if self.quick else 64, self.options.seed + 1)
 
-    @property
-    def size(self) -> int:
-        return 64 if self.quick else 128
+    def images(self, split: str, length: int, seed: int) -> Dataset[Batch]:
+        """Of --data: RGB images with sides that are multiples of 16, labels 0 and 1."""
+        if self.options.data:
+            return FolderData(self.options.data, split, classes=2, channels=3)
+        return UltrasoundLesions(length, 64 if self.quick else 128, seed=seed)
 
     def model(self) -> nn.Module:
-        return mk.models.SFRSegNet(
-            3, 1, width=8 if self.quick else 16, pool=self.options.own["pool"]
-        )
+        return mk.models.SFRSegNet(3, 1, width=8 if self.quick else 16, pool=self.own.pool)
 
     def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> Any:
         """The paper's "decaying lr 0.005", read as that of Keras: lr / (1 + 0.005 t)."""
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 1 / (1 + 0.005 * t))
 
     def augment(self, item: Batch, generator: torch.Generator) -> Batch:
-        return item if self.options.own["no_augment"] else turned(item, generator)
+        return item if self.own.no_augment else turned(item, generator)
 
     def loss(self, model: nn.Module, batch: Batch, step: Step) -> dict[str, Tensor]:
         logits = model(batch["image"])
@@ -79,7 +80,7 @@ class SFRSeg(Recipe):
         for batch in self.batches(data):
             image = batch["image"]
             if noise is not None:
-                variance = self.options.own["variance"]
+                variance = self.own.variance
                 image = corrupted(image.cpu(), noise, random, variance=variance).to(image.device)
             predicted = (model(image)[:, 0] > 0).long()
             scores.append(dice_scores(predicted, batch["label"], 2))
@@ -90,7 +91,7 @@ class SFRSeg(Recipe):
 
         batch = next(self.batches(data))
         random = generator_of("panel", self.options.seed)
-        variance = self.options.own["variance"]
+        variance = self.own.variance
         noisy = corrupted(batch["image"].cpu(), "speckle", random, variance=variance)
         columns = ("image", "truth", "prediction", "more speckle", "prediction")
         rows = min(4, len(noisy))
