@@ -81,10 +81,10 @@ class Pooling(nn.Module):
 
     def _weighted(self, x: Tensor) -> Tensor:
         """Blocks x [B, C, H/2, W/2, 4] weighted by their values, or one of four drawn so."""
-        floored = x.clamp_min(0) + 1e-6  # a block of zeros weighs its samples alike
+        logs = (x.clamp_min(0) + 1e-6).log()  # a block of zeros weighs its samples alike
         if self.kind == "polynomial":
-            floored = floored ** functional.softplus(self.power)
-        weight = floored / floored.sum(-1, keepdim=True)
+            logs = functional.softplus(self.power) * logs
+        weight = torch.softmax(logs, -1)
         if self.kind == "stochastic" and self.training:
             edges = weight.detach().cumsum(-1)[..., :3]
             drawn = (torch.rand_like(edges[..., :1]) >= edges).sum(-1, keepdim=True)
