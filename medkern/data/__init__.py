@@ -12,16 +12,24 @@ from typing import TYPE_CHECKING, Any
 from medkern.data.samples import Sample, as_planes, as_volume, available, describe, load, names
 
 if TYPE_CHECKING:
+    from medkern.data.brain import BrainPhantoms, Pairs
     from medkern.data.cardiac import CardiacSlices
+    from medkern.data.ultrasound import UltrasoundLesions
 
 # Where the generators are; they need torch, which reading a real image does not.
 _GENERATORS = {
+    "BrainPhantoms": "brain",
     "CardiacSlices": "cardiac",
+    "Pairs": "brain",
+    "UltrasoundLesions": "ultrasound",
 }
 
 __all__ = [
+    "BrainPhantoms",
     "CardiacSlices",
+    "Pairs",
     "Sample",
+    "UltrasoundLesions",
     "as_planes",
     "as_volume",
     "available",

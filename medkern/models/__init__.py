@@ -1,6 +1,9 @@
 """Thin models on the ops."""
 
 from medkern.models.enet import ENet
+from medkern.models.fno import FNO, FNOReg
+from medkern.models.sfrsegnet import SFRSegNet
 from medkern.models.unet import UNet
+from medkern.models.voxelmorph import VoxelMorph
 
-__all__ = ["ENet", "UNet"]
+__all__ = ["FNO", "ENet", "FNOReg", "SFRSegNet", "UNet", "VoxelMorph"]
