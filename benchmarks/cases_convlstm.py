@@ -2,8 +2,8 @@
 
 The reference is the cell that everybody copies: one convolution over the channels of x and h, and
 torch's own gates. Peers: the same with the input convolution taken out of the loop, the copied cell
-under bfloat16 autocast, ours with checkpoints, for its memory, and Keras. In the case "autocast" all
-are under it.
+under bfloat16 autocast, ours with checkpoints, for its memory, and Keras. In the case "autocast"
+all are under it.
 """
 
 from __future__ import annotations
@@ -75,11 +75,8 @@ def sequence_case(
     ways = 2 if direction == "both" else 1
     per_step = 2 * 9 * 4 * hidden * batch * space[0] * space[1]
     flops = per_step * steps * (channels + ways * hidden)
-    kinds = [
-        "autocast" if autocast else str(dtype)[6:],
-        *[reduce] * (reduce != "none"),
-        *["both"] * (ways == 2),
-    ]
+    kind = "autocast" if autocast else str(dtype)[6:]
+    kinds = [kind, *[reduce] * (reduce != "none"), *["both"] * (ways == 2)]
     shape = "x".join(map(str, (batch, steps, channels, *space)))
 
     def native(x: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor) -> Tensor:

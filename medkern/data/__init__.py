@@ -13,15 +13,20 @@ from medkern.data.samples import Sample, as_planes, as_volume, available, descri
 
 if TYPE_CHECKING:
     from medkern.data.cardiac import CardiacSlices
+    from medkern.data.cubes import OrderCubes, TissueCubes
 
 # Where the generators are; they need torch, which reading a real image does not.
 _GENERATORS = {
     "CardiacSlices": "cardiac",
+    "OrderCubes": "cubes",
+    "TissueCubes": "cubes",
 }
 
 __all__ = [
     "CardiacSlices",
+    "OrderCubes",
     "Sample",
+    "TissueCubes",
     "as_planes",
     "as_volume",
     "available",
