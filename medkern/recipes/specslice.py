@@ -55,7 +55,8 @@ class SpecSlice(Recipe):
 
             return FolderData(self.options.data, split, classes=2, channels=self.own.bands)
         size = 32 if self.quick else 64
-        return TASKS[self.own.task](length, size, bands=self.own.bands, seed=seed)
+        made: Dataset[Batch] = TASKS[self.own.task](length, size, bands=self.own.bands, seed=seed)
+        return made
 
     def model(self) -> nn.Module:
         return mk.models.SpecSliceConvLSTM(
