@@ -111,6 +111,7 @@ def sequence_case(
         peers=peers,
         flops=flops,
         flops_backward=2 * flops,
+        memory=True,
         compile=steps <= 8 and exact,  # the loop is unrolled: minutes for 20 steps
         quick=quick,
     )

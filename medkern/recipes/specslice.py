@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 import medkern as mk
 from medkern.data.cubes import OrderCubes, TissueCubes
 from medkern.models.specslice import AGGREGATES, LEVELS
+from medkern.train.folder import FolderData
 from medkern.train.metrics import dice_scores
 from medkern.train.recipe import Batch, Options, Recipe, Step
 
@@ -51,8 +52,6 @@ class SpecSlice(Recipe):
 
     def cubes(self, split: str, length: int, seed: int) -> Dataset[Batch]:
         if self.options.data:
-            from medkern.train.folder import FolderData
-
             return FolderData(self.options.data, split, classes=2, channels=self.own.bands)
         size = 32 if self.quick else 64
         made: Dataset[Batch] = TASKS[self.own.task](length, size, bands=self.own.bands, seed=seed)
