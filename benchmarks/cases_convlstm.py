@@ -2,7 +2,8 @@
 
 The reference is the cell that everybody copies: one convolution over the channels of x and h, and
 torch's own gates. Peers: the same with the input convolution taken out of the loop, the copied cell
-under bfloat16 autocast, and Keras.
+under bfloat16 autocast, ours with checkpoints, for its memory, and Keras. In the case "autocast"
+all are under it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch.nn import functional
 
 import medkern
-from medkern.benchmarks.registry import Case, Peer
+from medkern.benchmarks.registry import Case, Peer, same
 
 Tensor = torch.Tensor
 
@@ -29,7 +30,9 @@ def cases() -> Iterable[Case]:
     for channels, space in ((64, (64, 80)), (128, (32, 40)), (256, (16, 20))):
         yield sequence_case(1, 20, channels, channels, space, reduce="sum")
         yield sequence_case(1, 20, channels, channels, space, reduce="sum", direction="both")
+        yield sequence_case(4, 20, channels, channels, space, reduce="sum")
     yield sequence_case(2, 8, 64, 64, (64, 64), dtype=torch.bfloat16)
+    yield sequence_case(2, 8, 64, 64, (64, 64), autocast=True)
 
 
 def gates_case(shape: tuple[int, ...], *, quick: bool = False) -> Case:
@@ -65,12 +68,15 @@ def sequence_case(
     reduce: str = "none",
     direction: str = "forward",
     dtype: torch.dtype = torch.float32,
+    autocast: bool = False,
     quick: bool = False,
 ) -> Case:
+    exact = dtype == torch.float32 and not autocast
     ways = 2 if direction == "both" else 1
     per_step = 2 * 9 * 4 * hidden * batch * space[0] * space[1]
     flops = per_step * steps * (channels + ways * hidden)
-    kinds = [str(dtype)[6:], *[reduce] * (reduce != "none"), *["both"] * (ways == 2)]
+    kind = "autocast" if autocast else str(dtype)[6:]
+    kinds = [kind, *[reduce] * (reduce != "none"), *["both"] * (ways == 2)]
     shape = "x".join(map(str, (batch, steps, channels, *space)))
 
     def native(x: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor) -> Tensor:
@@ -83,23 +89,30 @@ def sequence_case(
     def hoisted(x: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor) -> Tensor:
         return both_ways(x, direction, reduce, lambda t: hoisted_sequence(t, w_x, w_h, b))
 
-    peers = {"input convolution hoisted": Peer(lambda: hoisted)}
-    if dtype == torch.float32:
+    def checkpointed(x: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor) -> Tensor:
+        how = {"reduce": reduce, "direction": direction, "checkpoint_every": 4}
+        return medkern.convlstm(x, w_x, w_h, b, **how)[0]
+
+    dressed = in_autocast if autocast else same
+    peers = {"input convolution hoisted": Peer(lambda: dressed(hoisted))}
+    if exact:
         peers["bfloat16 autocast"] = Peer(lambda: in_autocast(copied), approximate=True)
-    if direction == "forward" and reduce == "none" and dtype == torch.float32:
+        peers["ours, checkpoint_every=4"] = Peer(lambda: checkpointed)
+    if direction == "forward" and reduce == "none" and exact:
         peers["keras"] = Peer(keras_layer, "keras", backward=False, devices=("cpu",))
     return Case(
         op="convlstm",
         name=f"convlstm/{shape}/hidden{hidden}/{'/'.join(kinds)}",
         inputs=lambda: inputs(batch, steps, channels, hidden, space, dtype),
-        native=native,
-        reference=copied,
-        tolerance=2e-5 if dtype == torch.float32 else 2e-2,
-        tolerance_backward=1e-4 if dtype == torch.float32 else 4e-2,
+        native=dressed(native),
+        reference=dressed(copied),
+        tolerance=2e-5 if exact else 2e-2,
+        tolerance_backward=1e-4 if exact else 4e-2,
         peers=peers,
         flops=flops,
         flops_backward=2 * flops,
-        compile=steps <= 8 and dtype == torch.float32,  # the loop is unrolled: minutes for 20 steps
+        memory=True,
+        compile=steps <= 8 and exact,  # the loop is unrolled: minutes for 20 steps
         quick=quick,
     )
 

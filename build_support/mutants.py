@@ -112,6 +112,33 @@ MUTANTS = (
         "if (!(item_.distance[q] < item_.distance[p])",
         "tests/test_geodesic.py",
     ),
+    Mutant(
+        "no forget term in dc",
+        "csrc/cuda/convlstm.cuh",
+        "e.put<C>(p.d_c, d_c * s.f +",
+        "e.put<C>(p.d_c, d_c +",
+    ),
+    cpu(
+        "gates i and f swapped",
+        "core/convlstm_cell.hpp",
+        "s.i = sigmoid<C>(p ? a[0] + p[0] * old : a[0]);",
+        "s.i = sigmoid<C>(p ? a[1] + p[0] * old : a[1]);",
+        "tests/test_convlstm.py",
+    ),
+    cpu(
+        "no forget term in dc on the CPU",
+        "core/convlstm_cell.hpp",
+        "d_c = d_c * f;",
+        "",
+        "tests/test_convlstm.py",
+    ),
+    python(
+        "a reversed sequence off by one",
+        "ops/convlstm_steps.py",
+        "return self.steps - 1 - step if backwards else step",
+        "return max(self.steps - 2 - step, 0) if backwards else step",
+        "tests/test_convlstm.py",
+    ),
     python(
         "the last class dropped",
         "ops/maps.py",

@@ -37,27 +37,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from medkern.kernels import _runtime
 from medkern.kernels._compile import Variant
+from medkern.kernels._runtime import NAMES, constant, jit, tl, triton, why_not  # noqa: F401
 from medkern.rules import haar as rules
-
-try:
-    import triton
-    import triton.language as tl
-except ImportError as error:  # the module can be imported everywhere, and say why it cannot run
-    triton = None
-    _missing: str | None = f"Triton cannot be imported ({error}): pip install 'medkern[gpu]'"
-else:
-    _missing = None
-
-
-def _jit(**options: Any) -> Callable[[Any], Any]:
-    return triton.jit(**options) if triton else lambda function: function
-
-
-def _constant(function: Any) -> Any:
-    """A function of constants that the compiler evaluates; up to Triton 3.6 `_jit` does not."""
-    return triton.constexpr_function(function) if triton else function
-
 
 # Arguments for which Triton compiles no special cases: ALIGN_* says all that is worth knowing. The
 # lanes' strides are not among them, as stride 1 is the case that matters.
@@ -68,18 +51,18 @@ _PLAIN = (
 )
 
 
-@_constant
+@constant
 def _parity(q):
     return (q ^ (q >> 1) ^ (q >> 2)) & 1
 
 
-@_constant
+@constant
 def _row_major(i, N):
     """Corner that max pooling visits i-th: the bits of i reversed, as W runs fastest."""
     return ((i & 1) << (N - 1)) | (i & 2 if N == 3 else 0) | (i >> (N - 1))
 
 
-@_jit()
+@jit()
 def _butterfly(v, N: tl.constexpr):
     """Unnormalised Walsh-Hadamard transform over the bits of the index; its own transpose."""
     for axis in tl.static_range(N):
@@ -93,7 +76,7 @@ def _butterfly(v, N: tl.constexpr):
     return v
 
 
-@_jit()
+@jit()
 def _lift(v, N: tl.constexpr):
     """S-transform, the first axis first: detail = a - b, mean = b + floor(detail / 2)."""
     for axis in tl.static_range(N):
@@ -108,7 +91,7 @@ def _lift(v, N: tl.constexpr):
     return v
 
 
-@_jit()
+@jit()
 def _unlift(v, N: tl.constexpr):
     for axis in tl.static_range(N - 1, -1, -1):
         out = ()
@@ -122,7 +105,7 @@ def _unlift(v, N: tl.constexpr):
     return v
 
 
-@_jit()
+@jit()
 def _lowpass(x, SCALE: tl.constexpr, N: tl.constexpr):
     total = x[0]
     for q in tl.static_range(1, 2**N):
@@ -130,7 +113,7 @@ def _lowpass(x, SCALE: tl.constexpr, N: tl.constexpr):
     return total * SCALE
 
 
-@_jit()
+@jit()
 def _winner(keys, N: tl.constexpr):
     """Place, in row-major order, of the first maximum of a block, or of its last NaN."""
     best = keys[0]
@@ -143,7 +126,7 @@ def _winner(keys, N: tl.constexpr):
     return winner
 
 
-@_jit()
+@jit()
 def _forward(x, keys, MODE: tl.constexpr, N: tl.constexpr):
     """The outputs of a block, given its corners."""
     SCALE: tl.constexpr = 2.0 ** (-0.5 * N)
@@ -172,7 +155,7 @@ def _forward(x, keys, MODE: tl.constexpr, N: tl.constexpr):
     return y
 
 
-@_jit()
+@jit()
 def _adjoint(y, keys, MODE: tl.constexpr, N: tl.constexpr):
     """The gradients of a block's corners, given those of its outputs; lifting: the inverse."""
     SCALE: tl.constexpr = 2.0 ** (-0.5 * N)
@@ -205,13 +188,13 @@ def _adjoint(y, keys, MODE: tl.constexpr, N: tl.constexpr):
     return x
 
 
-@_jit()
+@jit()
 def _multiple(n, ALIGN: tl.constexpr):
     """n in int64. ALIGN divides it: said so that the compiler sees it, which allows vectors."""
     return tl.cast(n, tl.int64) // ALIGN * ALIGN
 
 
-@_jit()
+@jit()
 def _strides(batch, d, h, row, lane, ALIGN: tl.constexpr, CHANNELS_LAST: tl.constexpr):
     """(batch, channel, (d, h, w)); `row` belongs to whichever of channel and w is not the lane."""
     batch = _multiple(batch, ALIGN)
@@ -226,7 +209,7 @@ def _strides(batch, d, h, row, lane, ALIGN: tl.constexpr, CHANNELS_LAST: tl.cons
     return batch, channel, (d, h, w)
 
 
-@_jit()
+@jit()
 def _source(n, PAD: tl.constexpr):
     """Where the sample one past the end of an axis of odd length n comes from."""
     if PAD == "periodic":
@@ -238,14 +221,14 @@ def _source(n, PAD: tl.constexpr):
     return source
 
 
-@_jit()
+@jit()
 def _split(m, n):
     """(m % n, m // n) by one division: 64-bit ones take a hundred instructions."""
     quotient = m // n
     return m - quotient * n, quotient
 
 
-@_jit()
+@jit()
 def _blocks(
     rows,
     lanes,
@@ -282,7 +265,7 @@ def _blocks(
     return lane0, here, batch, channel, (d, h, w)
 
 
-@_jit()
+@jit()
 def _corner(
     q: tl.constexpr,
     at,
@@ -311,7 +294,7 @@ def _corner(
     return offset, stored
 
 
-@_jit()
+@jit()
 def _read_corners(
     x,
     base,
@@ -360,7 +343,7 @@ def _read_corners(
     return evens + odds
 
 
-@_jit()
+@jit()
 def _read_outputs(
     y, base, at, here, band, strides, ACC: tl.constexpr, N: tl.constexpr, OUTPUTS: tl.constexpr
 ):
@@ -374,7 +357,7 @@ def _read_outputs(
     return out
 
 
-@_jit()
+@jit()
 def _add_copied(corners, gained, SET: tl.constexpr, PAD: tl.constexpr, N: tl.constexpr):
     """Add, to the corners which the padding copies along the axes of SET, their copies' gradients.
 
@@ -395,7 +378,7 @@ def _add_copied(corners, gained, SET: tl.constexpr, PAD: tl.constexpr, N: tl.con
 # all strides but the lane's, and the extent along the lanes.
 
 
-@_jit(do_not_specialize=_PLAIN)
+@jit(do_not_specialize=_PLAIN)
 def haar_fwd_kernel(
     x,
     keys,
@@ -461,7 +444,7 @@ def haar_fwd_kernel(
         tl.store(y + (offset + o * band), outputs[o], mask=here[0] & here[1])
 
 
-@_jit(do_not_specialize=_PLAIN)
+@jit(do_not_specialize=_PLAIN)
 def haar_bwd_kernel(
     x,
     keys,
@@ -564,18 +547,6 @@ def haar_bwd_kernel(
             pairs = tl.reshape(tl.join(even, odd), (M, 2 * L))
             i = 2 * lane0 + tl.arange(0, 2 * L)[None, :]
             tl.store(x + (base + offset + i * xs[2]), pairs, mask=here[0] & (i < sizes[2]) & stored)
-
-
-# As Triton calls them.
-_NAMES = {
-    torch.float16: "fp16",
-    torch.bfloat16: "bf16",
-    torch.float32: "fp32",
-    torch.float64: "fp64",
-    torch.uint8: "u8",
-    torch.int16: "i16",
-    torch.int32: "i32",
-}
 
 
 def _ops() -> Any:
@@ -706,28 +677,6 @@ def arguments(
     return programs, (x, keys, y, *numbers), options
 
 
-INTERPRETED = triton is not None and not isinstance(haar_fwd_kernel, triton.JITFunction)
-
-
-def why_not(*args: object) -> str | None:
-    """Why these kernels cannot run here, or not on the tensors among `args`; None where they can.
-
-    Kernels imported under TRITON_INTERPRET=1 run on the CPU, for tests.
-    """
-    if _missing is not None:
-        return _missing
-    tensors = [a for a in args if isinstance(a, Tensor)]
-    for t in tensors:
-        if t.dtype not in _NAMES:
-            return f"the Triton kernels take no {str(t.dtype).removeprefix('torch.')}"
-    if INTERPRETED:
-        return None
-    for t in tensors:
-        if t.device.type != "cuda":
-            return f"Triton kernels run on CUDA devices, not on {t.device.type}"
-    return None if torch.cuda.is_available() else "there is no CUDA device"
-
-
 def _run(
     kernel: Any,
     mode: str,
@@ -740,9 +689,7 @@ def _run(
 ) -> None:
     """Launch over x, keys [B, C, *size] and y [B, C, outputs, *half]; one of them is the result."""
     keys = x if keys is None else keys
-    reason = why_not(x, y, keys)
-    if reason is not None:
-        raise (ImportError if _missing else RuntimeError)(f"medkern.kernels.haar: {reason}")
+    _runtime.check("haar", x, y, keys)
     half = [(n + 1) // 2 for n in x.shape[2:]]
     if pad not in ("zero", "replicate", "symmetric", "reflect", "periodic"):
         raise ValueError(f"medkern.kernels.haar: unknown pad {pad!r}")
@@ -916,7 +863,7 @@ def variant(case: Case, config: Config | None = None) -> Variant:
     del constexprs["num_warps"]
     for name, value in zip(kernel.arg_names, positional, strict=False):
         if isinstance(value, Tensor):
-            signature[name] = "*" + _NAMES[value.dtype]
+            signature[name] = "*" + NAMES[value.dtype]
         elif value == 1 and name.endswith("_lane"):
             constexprs[name] = 1
         else:

@@ -176,6 +176,11 @@ class _Choice:
     on_cuda = "dispatcher"
 
 
+def prefers_triton() -> bool:
+    """Whether CUDA tensors go to Triton, as there is no native library for them."""
+    return _Choice.on_cuda == "triton"
+
+
 def _triton_runs() -> bool:
     from medkern._registry import OPS
 

@@ -510,11 +510,13 @@ def test_winograd_bits_do_not_depend_on_threads_and_hardly_on_the_instruction_se
 # -- layers --
 
 
-@pytest.mark.parametrize(("channels", "parameters"), [(64, 295_168), (128, 1_180_160)])
+@pytest.mark.parametrize(
+    ("channels", "parameters"), [(64, 295_168), (128, 1_180_160), (256, 4_719_616)]
+)
 def test_parameters_and_operations_of_the_paper(channels, parameters):
     cell = mk.nn.ConvLSTMCell(channels, channels)
     assert sum(p.numel() for p in cell.parameters()) == parameters
-    pixels = 64 * 80 if channels == 64 else 32 * 40
+    pixels = 64 * 80 * 64**2 // channels**2
     macs = sum(w.numel() for w in (cell.weight_x, cell.weight_h)) * pixels
     assert macs == 1_509_949_440  # 1.510 G a step at every level; 3 levels x 20 steps: 90.6 G
 

@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from medkern._registry import OPS
 from medkern.reference import haar as reference
@@ -127,11 +128,19 @@ class Memory:
             if t.numel() == 0:
                 return t
             t = surrounded(t.fill_(canary(t.dtype)))
-            self.writable = addresses(t)
+            self.writable = np.union1d(self.writable, addresses(t))
             self.buffers.append((t, t.new_tensor([]).set_(t.untyped_storage())))
             return t
 
         patch.setattr(torch.Tensor, "new_empty", new_surrounded)
+        contiguous = torch.Tensor.contiguous
+
+        def readable_copy(t: Tensor, **options: Any) -> Tensor:
+            copy = contiguous(t, **options)
+            self.readable = np.union1d(self.readable, addresses(copy))
+            return copy
+
+        patch.setattr(torch.Tensor, "contiguous", readable_copy)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._interpreter, name)
@@ -178,22 +187,26 @@ class _PatchOnce:
         self.outermost = None
 
 
-def run(launcher: Any, args: tuple[Any, ...]) -> Tensor:
+def run(launcher: Any, args: tuple[Any, ...]) -> Any:
     """Call a launcher in the interpreter under the eyes of `Memory`."""
     given = [surrounded(a) if isinstance(a, Tensor) else a for a in args]
     with pytest.MonkeyPatch.context() as patch:
         memory = Memory([a for a in given if isinstance(a, Tensor)], patch)
         out = launcher(*given)
         memory.check()
-    return out.clone()
+    return pytree.tree_map(torch.clone, out)
 
 
-def check(name: str, out: Tensor, args: tuple[Any, ...]) -> None:
+def check(name: str, out: Any, args: tuple[Any, ...]) -> None:
     """Compare with the reference in float64, and the layout with what the fake promises."""
     spec = OPS[name].spec
     widened = (a.double() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args)
-    expected = spec.reference(*widened)
-    promised = spec.fake(*args)
+    each = (pytree.tree_leaves(t) for t in (out, spec.reference(*widened), spec.fake(*args)))
+    for one in zip(*each, strict=True):
+        check_one(*one)
+
+
+def check_one(out: Tensor, expected: Tensor, promised: Tensor) -> None:
     assert (out.dtype, out.shape) == (promised.dtype, promised.shape)
     assert out.numel() == 0 or out.stride() == promised.stride()
     if not out.is_floating_point():
@@ -217,12 +230,21 @@ def few_blocks(module: Any, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(module, "choose_config", lambda *_: module.Config(1, 1))
 
 
+# Modules of kernels, by the ops that have them.
+MODULES = {
+    name: op.spec.triton.removeprefix("medkern.kernels.").split(":")[0]
+    for name, op in OPS.items()
+    if op.spec.triton is not None
+}
 OPS_AND_DTYPES = [
     pytest.param(name, dtype, id=f"{name}-{str(dtype)[6:]}")
-    for name in OPS
-    if "haar" in name
+    for name in MODULES
     for dtype in OPS[name].spec.dtypes
 ]
+
+
+def launcher_of(name: str) -> Any:
+    return kernels(MODULES[name]).LAUNCHERS[name]
 
 
 @interpreted
@@ -230,16 +252,16 @@ OPS_AND_DTYPES = [
 @pytest.mark.parametrize(("name", "dtype"), OPS_AND_DTYPES)
 def test_every_sample(name, dtype, monkeypatch, verifies):
     verifies(name, "Triton interpreted")
-    haar = kernels("haar")
-    assert haar.why_not(torch.empty(1, dtype=dtype)) is None
-    if dtype is torch.float32:
-        few_blocks(haar, monkeypatch)
+    module = kernels(MODULES[name])
+    assert module.why_not(torch.empty(1, dtype=dtype)) is None
+    if dtype is torch.float32 and "haar" in name:
+        few_blocks(module, monkeypatch)
     # The halves differ in how they are loaded and stored alone: each takes every other sample.
     share = {torch.float16: slice(0, None, 2), torch.bfloat16: slice(1, None, 2)}
     samples = list(OPS[name].spec.samples(dtype))
     for sample in samples[share.get(dtype, slice(None))]:
         with naming(sample.name):
-            check(name, run(haar.LAUNCHERS[name], sample.args), sample.args)
+            check(name, run(launcher_of(name), sample.args), sample.args)
 
 
 def images(*shapes: tuple[int, ...]) -> Iterator[tuple[Tensor, str]]:
@@ -309,6 +331,118 @@ def test_ties_and_special_values(special):
         check(name, run(haar.LAUNCHERS[name], args), args)
 
 
+@interpreted
+@needs_triton
+@pytest.mark.parametrize("name", ["convlstm_gates", "_convlstm_gates_backward"])
+def test_gates_across_programs(name):
+    """Samples of several programs with a rest, planar and channels_last, in one summand and two."""
+    generator = torch.Generator().manual_seed(4)
+    for shape in ((2, 3, 19, 23), (2, 37, 5, 9)):
+        gates = torch.randn(shape[0], 4 * shape[1], *shape[2:], generator=generator)
+        for x in (gates, gates.contiguous(memory_format=torch.channels_last), in_wider_rows(gates)):
+            state, wide = torch.randn(3, *shape, generator=generator), in_wider_rows(gates)
+            peephole = torch.randn(1, 3, shape[1], 1, 1, generator=generator)
+            peephole = peephole.expand(shape[0], 3, *shape[1:])
+            for other, p in ((None, None), (wide, peephole)):
+                args = (x, other, state[0], p)
+                if "backward" in name:
+                    args = (x, state[1], state[2], *args[1:])
+                check(name, run(launcher_of(name), args), args)
+
+
+def looped_step(x: Tensor, *, peephole: bool) -> tuple[Tensor, ...]:
+    """What a step of a sequence works on, given gates [B, 4 C, *space]."""
+    generator = torch.Generator().manual_seed(5)
+
+    def like(channels: int) -> Tensor:
+        form = torch.empty_like(x[:, :channels].contiguous(memory_format=memory_format(x)))
+        return form.copy_(torch.randn(form.shape, generator=generator))
+
+    hidden = x.shape[1] // 4
+    weights = torch.randn(x.shape[0], 3, *x.shape[2:], generator=generator)[:, :, None]
+    p = weights.expand(-1, 3, hidden, *x.shape[2:]) if peephole else None
+    return (x, like(4 * hidden), p, *(like(hidden) for _ in range(4)))
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    last = x.stride(1) == 1 and x.stride(-1) != 1
+    return torch.channels_last if last else torch.contiguous_format
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize("peephole", [False, True])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_gates_of_a_sequence_write_in_place(form, peephole):
+    """pre over gates_x, the new c over the old, total += h, and d_c over itself."""
+    from medkern.ops import convlstm_steps as steps
+
+    module = kernels("convlstm")
+    x = torch.randn(2, 12, 17, 11).contiguous(memory_format=form)
+    for missing in (False, True):
+        results = []
+        for forward, backward in (
+            (steps.step_, steps.step_backward_),
+            (module.step_, module.step_backward_),
+        ):
+            gates, other, p, h, c, total, grad = looped_step(x.clone(), peephole=peephole)
+            pre, old = (None, None) if missing else (gates, c)
+            forward(gates, other, old, p, h, c, pre, None if missing else total)
+            d_c, d_gates, again = grad.clone(), torch.empty_like(gates), torch.empty_like(h)
+            backward(gates, h, None if missing else grad, old, p, d_c, d_gates, again)
+            results.append((gates, h, c, total, d_c, d_gates, again))
+        for expected, actual in zip(*results, strict=True):
+            torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
+@interpreted
+@needs_triton
+def test_gates_saturate_and_keep_small_numbers():
+    inf, nan = torch.inf, torch.nan
+    gates = torch.tensor([[inf, -inf, 0.0], [-inf, inf, nan], [inf, inf, 0.0], [inf, -inf, 0.0]])
+    with np.errstate(all="ignore"):
+        h, c = launcher_of("convlstm_gates")(gates[None], None, torch.full((1, 1, 3), 2.0), None)
+    assert c[0, 0, :2].tolist() == [1.0, 2.0]
+    torch.testing.assert_close(h[0, 0, :2], torch.tensor([1.0, 2.0]).tanh())
+    assert torch.stack([h, c])[..., 2].isnan().all()
+    x = torch.cat([torch.logspace(-8, 1, 200), -torch.logspace(-8, 1, 200)]).double()
+    zeros, open_gate = torch.zeros(400), torch.full((400,), 100.0)
+    gates = torch.stack([open_gate, -open_gate, zeros, x.float()])[None]
+    with np.errstate(over="ignore"):
+        _, c = launcher_of("convlstm_gates")(gates, None, torch.zeros(1, 1, 400), None)
+    torch.testing.assert_close(c.flatten().double(), x.float().double().tanh(), rtol=4e-7, atol=0)
+
+
+GATE_MUTANTS = {
+    "gates swapped": ("a[0] + p[0] * old", "a[1] + p[0] * old"),
+    "forget term missing in dc": ("d_new * f + (d_i * p[0]", "d_new + (d_i * p[0]"),
+    "tail unmasked": ("channel, voxel, n < state", "channel, voxel, n >= 0"),
+    "channels_last gate stride": ("gate = n + 3 * tl", "gate = n + 4 * tl"),
+    "programs overlap": ("% tiles * BLOCK +", "% tiles * (BLOCK // 2) +"),
+}
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize("mutant", GATE_MUTANTS)
+def test_broken_gates_are_caught(mutant, tmp_path):
+    before, after = GATE_MUTANTS[mutant]
+    source = source_of("convlstm")
+    assert before in source
+    broken = load_source(source.replace(before, after), tmp_path)
+
+    def run_all():
+        for name in ("convlstm_gates", "_convlstm_gates_backward"):
+            for x in (torch.randn(1, 12, 9, 33), torch.randn(2, 9, 33, 12).movedim(-1, 1)):
+                state = torch.randn(x.shape[0], 3, 9, 33)
+                args = (x, state, state, None, state, None)
+                args = args if "backward" in name else (x, None, state, None)
+                check(name, run(broken.LAUNCHERS[name], args), args)
+
+    with pytest.raises(Exception, match=CAUGHT):
+        run_all()
+
+
 # Part of the kernels' source, and what a slip of the pen might have made of it.
 MUTANTS = {
     "rows unmasked": ("here = (m < rows, k < lanes)", "here = (m >= 0, k < lanes)"),
@@ -361,7 +495,7 @@ def test_a_broken_kernel_is_caught(mutant, tmp_path, monkeypatch):
 @pytest.mark.skipif(INTERPRETING, reason="it starts the interpreter")
 def test_in_the_interpreter(tmp_path, merge_evidence):
     # Two processes for two cores; not from the checkout, which would shadow an installed medkern.
-    adjoint = "backward or idwt or unlift or broken"
+    adjoint = "backward or idwt or unlift or broken or gates"
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     runs = [
         subprocess.Popen(
@@ -392,12 +526,13 @@ ahead = pytest.mark.skipif(
     INTERPRETING or not has_triton, reason="Triton is not installed, or interprets"
 )
 VARIANTS = list(kernels("haar").AOT_VARIANTS)
+GATES = list(kernels("convlstm").AOT_VARIANTS)
 
 
 @functools.cache
-def compiled(name: str, arch: int) -> Any:
-    haar = kernels("haar")
-    return kernels("_compile").compile_ahead(haar.variant(haar.AOT_VARIANTS[name]), arch)
+def compiled(name: str, arch: int, module: str = "haar") -> Any:
+    made = kernels(module)
+    return kernels("_compile").compile_ahead(made.variant(made.AOT_VARIANTS[name]), arch)
 
 
 def op_of(variant: str) -> str:
@@ -459,6 +594,27 @@ def test_addresses_are_64_bits(name):
 
 
 @ahead
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("name", GATES)
+def test_gates_compile_without_spills(name, arch, record_property, verifies):
+    ops = {"fwd": "convlstm_gates", "bwd": "_convlstm_gates_backward"}
+    verifies(ops[name[:3]], f"Triton compiled sm_{arch}")
+    code = compiled(name, arch, "convlstm")
+    record_property("resources", code.summary())
+    assert code.registers <= 128
+    assert code.spilled == code.shared == 0
+    assert code.count(r"(atom|red)(\.\w+)*") == 0
+    found = {*code.widths("ld"), *code.widths("st")}
+    if "odd" in name:  # samples of 7 x 33 x 35 elements start anywhere
+        assert found == {4}
+    else:
+        narrow = {8} if code.widths("ld").keys() & {8} else set()
+        assert found - ({4} if "peephole" in name else set()) == {16} | narrow
+    offsets = re.findall(r"tt\.addptr .*: .*, (?:tensor<[\dx]*x)?(i\d+)", code.ttir)
+    assert set(offsets) == {"i64"}
+
+
+@ahead
 def test_stride_1_is_the_only_special_case():
     """Other numbers are no part of the machine code: an image of another size does not compile."""
     haar = kernels("haar")
@@ -471,6 +627,9 @@ def test_without_triton(tmp_path, monkeypatch):
     """The module can be imported, says what is missing, and raises when used."""
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.setitem(sys.modules, "triton.language", None)
+    kernels("haar")
+    monkeypatch.delitem(sys.modules, "medkern.kernels._runtime")
+    monkeypatch.delattr(sys.modules["medkern.kernels"], "_runtime")
     haar = load_source(source_of("haar"), tmp_path, "haar_without_triton")
     assert "pip install 'medkern[gpu]'" in haar.why_not()
     with pytest.raises(ImportError, match="Triton cannot be imported"):
@@ -490,16 +649,19 @@ def test_why_not():
 
 def test_every_op_has_a_launcher():
     assert list(kernels("haar").LAUNCHERS) == [name for name in OPS if "haar" in name]
+    for name, op in OPS.items():
+        if name in MODULES:
+            function = op.spec.triton.split(":")[1]
+            assert getattr(kernels(MODULES[name]), function) is launcher_of(name)
 
 
 @pytest.mark.gpu
 @ahead
 @pytest.mark.parametrize(("name", "dtype"), OPS_AND_DTYPES)
 def test_every_sample_on_a_gpu(name, dtype):
-    haar = kernels("haar")
     for sample in OPS[name].spec.samples(dtype):
         on_gpu = (a.cuda() if isinstance(a, Tensor) else a for a in sample.args)
-        check(name, haar.LAUNCHERS[name](*on_gpu).cpu(), sample.args)
+        check(name, pytree.tree_map(Tensor.cpu, launcher_of(name)(*on_gpu)), sample.args)
 
 
 @pytest.mark.gpu

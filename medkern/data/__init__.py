@@ -14,6 +14,7 @@ from medkern.data.samples import Sample, as_planes, as_volume, available, descri
 if TYPE_CHECKING:
     from medkern.data.brain import BrainPhantoms, Pairs
     from medkern.data.cardiac import CardiacSlices
+    from medkern.data.cubes import OrderCubes, TissueCubes
     from medkern.data.ultrasound import UltrasoundLesions
 
 # Where the generators are; they need torch, which reading a real image does not.
@@ -22,13 +23,17 @@ _GENERATORS = {
     "CardiacSlices": "cardiac",
     "Pairs": "brain",
     "UltrasoundLesions": "ultrasound",
+    "OrderCubes": "cubes",
+    "TissueCubes": "cubes",
 }
 
 __all__ = [
     "BrainPhantoms",
     "CardiacSlices",
+    "OrderCubes",
     "Pairs",
     "Sample",
+    "TissueCubes",
     "UltrasoundLesions",
     "as_planes",
     "as_volume",

@@ -3,7 +3,8 @@
 from medkern.models.enet import ENet
 from medkern.models.fno import FNO, FNOReg
 from medkern.models.sfrsegnet import SFRSegNet
+from medkern.models.specslice import SpecSliceConvLSTM
 from medkern.models.unet import UNet
 from medkern.models.voxelmorph import VoxelMorph
 
-__all__ = ["FNO", "ENet", "FNOReg", "SFRSegNet", "UNet", "VoxelMorph"]
+__all__ = ["FNO", "ENet", "FNOReg", "SFRSegNet", "SpecSliceConvLSTM", "UNet", "VoxelMorph"]

@@ -1,6 +1,7 @@
 """Layers: drop-in torch modules that call the ops."""
 
-from medkern.nn.convlstm import ConvGRU, ConvGRUCell, ConvLSTM, ConvLSTMCell
+from medkern.nn.convlstm import ConvGRU, ConvLSTM
+from medkern.nn.convlstm_cell import ConvGRUCell, ConvLSTMCell
 from medkern.nn.convlstm_convert import convlstm_from_keras, convlstm_state_dict
 from medkern.nn.ffc import FourierUnit, SpectralTransform
 from medkern.nn.haar import HaarPool1d, HaarPool2d, HaarPool3d, HaarUnpool

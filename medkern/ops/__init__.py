@@ -7,7 +7,8 @@ from medkern.ops.boundary import (
     boundary_loss,
 )
 from medkern.ops.calibration import expected_calibration_error, maximum_calibration_error
-from medkern.ops.convlstm import convlstm, convlstm_gates
+from medkern.ops.convlstm import convlstm
+from medkern.ops.convlstm_cell import convlstm_gates
 from medkern.ops.correlation import frequency_ring_correlation, spectral_correlation
 from medkern.ops.euclidean import (
     euclidean_distance,

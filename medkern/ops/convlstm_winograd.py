@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from medkern import _registry, backend
-from medkern.ops.convlstm_steps import FUSED, Grads, Problem, Saved, compute_dtype
+from medkern.ops.convlstm_steps import FUSED, Problem, Saved, compute_dtype
+from medkern.ops.convlstm_steps_backward import Grads
 from medkern.reference import convlstm as reference
 from medkern.rules import convlstm as rules
 
