@@ -69,9 +69,9 @@ target_compile_options(device PRIVATE
   -std=c++20 -Xcompiler=-fvisibility=hidden -Xfatbin=-compress-all
   "-Xptxas=--warn-on-spills,--warning-as-error")
 
-# The fixpoints of distances are unique only in a fixed arithmetic, and noise must be the CPU's: no
-# contraction.
-foreach(family IN ITEMS augment barrier euclidean geodesic geodesic_tree)
+# The fixpoints of distances are unique only in a fixed arithmetic; noise, and the rings that
+# frequencies are in, must be the CPU's: no contraction.
+foreach(family IN ITEMS augment barrier correlation euclidean geodesic geodesic_tree)
   set_source_files_properties(csrc/cuda/${family}.cu PROPERTIES
     COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>")
 endforeach()

@@ -15,11 +15,18 @@ file(GLOB family_sources CONFIGURE_DEPENDS csrc/isa/*.cpp)
 list(FILTER family_sources EXCLUDE REGEX "dispatch\\.cpp$")
 
 # Sanitized kernels are tested, not timed: optimising them takes minutes, and so does compiling those
-# that no C++ test runs.
+# that no C++ test runs. Under ThreadSanitizer only those that have threads of their own matter.
 set(isa_optimisation -O3)
+set(has_spectral_tests ON)
 if(MEDKERN_SANITIZE)
   set(isa_optimisation -O1)
-  list(FILTER family_sources INCLUDE REGEX "/(euclidean|geodesic|haar)\\.cpp$")
+  set(tested "euclidean|geodesic|haar")
+  if(MEDKERN_SANITIZE STREQUAL "thread")
+    set(has_spectral_tests OFF)
+  else()
+    string(APPEND tested "|correlation|fourier|spectral")
+  endif()
+  list(FILTER family_sources INCLUDE REGEX "/(${tested})\\.cpp$")
 endif()
 
 add_library(medkern_kernels STATIC csrc/isa/dispatch.cpp)

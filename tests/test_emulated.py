@@ -23,6 +23,10 @@ pytestmark = pytest.mark.skipif(EMULATED is None, reason="built without MEDKERN_
 WIDTHS = (1, 31, 33, 257, 1000)
 SUMMED = {
     "_boundary_loss_backward",
+    "_correlation_sums",
+    "_dft_kept",
+    "_idft_kept",
+    "_mode_mix",
     "_segmentation_sums",
     "_segmentation_sums_backward",
     "_spectrum_loss",
@@ -302,3 +306,52 @@ def test_segmentation_sizes(dtype, softmax):
             backward = ("_segmentation_sums_backward", (logits, grad, target, softmax, 1))
             for name, args in (sums, backward):
                 assert_equals_cpu_kernel(name, Sample("", args))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_spectral_sizes(dtype):
+    """More lines, outputs and sums than a block has, odd and even; all modes and few."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    for space, modes in (
+        ((257,), (129,)),
+        ((66, 40), (66, 21)),
+        ((33, 31), (5, 16)),
+        ((5, 34, 6), (3, 7, 4)),
+    ):
+        x, grid = torch.randn(2, 3, *space).to(dtype), [n + 1 for n in space]
+        forward = ("_dft_kept", (x, modes, grid, True, -0.5, "dft"))
+        z = torch.randn(2, 3, *modes, 2, dtype=wide)
+        inverse = ("_idft_kept", (z, space, grid, False, -0.5, dtype, "dft"))
+        for name, args in (forward, inverse):
+            assert_equals_cpu_kernel(name, Sample("", args))
+    if dtype == torch.float16:
+        return
+    for a, b, k in ((9, 17, 33), (3, 1, 70), (1, 18, 5)):
+        left, right = (torch.randn(n, 7, k, 2, dtype=dtype) for n in (a, b))
+        assert_equals_cpu_kernel("_mode_mix", Sample("", (left, right, True, False)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_spectral_sizes_by_fft(dtype):
+    for space, modes in (((9,), (4,)), ((8, 7), (5, 3)), ((4, 6, 5), (4, 3, 3))):
+        x, z = torch.randn(2, 2, *space, dtype=dtype), torch.randn(2, 2, *modes, 2, dtype=dtype)
+        forward = ("_dft_kept", (x, modes, space, True, 0.0, "fft"))
+        inverse = ("_idft_kept", (z, space, space, True, -1.0, dtype, "fft"))
+        for name, args in (forward, inverse):
+            assert_equals_cpu_kernel(name, Sample("", args))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_correlation_sizes(dtype):
+    """More rings than a block has, more columns than a warp, several blocks per image."""
+    for size, rings in (((5, 70), 8), ((40, 130), 300), ((1, 9), 1), ((4, 3, 33), 20)):
+        p, y = (torch.randn(2, 2, *size[:-1], size[-1] // 2 + 1, 2, dtype=dtype) for _ in "py")
+        for radial in ((-10.0, 10.0, 0.0), (0.2, 0.8, 0.1)):
+            call = (p, y, size, rings, *radial)
+            grad = torch.randn_like(OPS["_correlation_sums"](*call))
+            assert_equals_cpu_kernel("_correlation_sums", Sample("", call))
+            backward = (p, grad, y, size, rings, *radial)
+            assert_equals_cpu_kernel("_correlation_sums_backward", Sample("", backward))
+    for count in (1, 257, 9000):
+        p, y = torch.randn(2, 1, count, dtype=dtype), torch.randn(2, 1, count, dtype=dtype)
+        assert_equals_cpu_kernel("_correlation_sums", Sample("", (p, y, [], 1, -1.0, 1.0, 0.0)))

@@ -11,7 +11,7 @@ import scipy.signal
 import torch
 
 import medkern as mk
-from medkern.ops.spectral import _dft_kept, _idft_kept, _mode_mix
+from medkern.ops.kept_modes import _dft_kept, _idft_kept, _mode_mix
 from medkern.rules import spectral as rules
 
 FLOAT64 = torch.float64

@@ -99,6 +99,39 @@ def test_fourier_layer(space, modes):
     assert isinstance(mk.nn.FourierLayer(3, modes, activation=nn.ReLU()).activation, nn.ReLU)
 
 
+class FirstLayer(nn.Module):
+    """The layer of the first FNO: both corners of the spectrum, each with weights of its own."""
+
+    def __init__(self, width, modes1, modes2):
+        super().__init__()
+        self.weights1, self.weights2 = (
+            nn.Parameter(torch.randn(width, width, modes1, modes2, dtype=torch.complex64) / width)
+            for _ in range(2)
+        )
+        self.w = nn.Conv2d(width, width, 1)
+
+    def forward(self, x):
+        m1, m2 = self.weights1.shape[2:]
+        z = torch.fft.rfft2(x)
+        out = torch.zeros_like(z)
+        for rows, weights in ((slice(m1), self.weights1), (slice(-m1, None), self.weights2)):
+            out[:, :, rows, :m2] = torch.einsum("bixy,ioxy->boxy", z[:, :, rows, :m2], weights)
+        return nn.functional.gelu(torch.fft.irfft2(out, s=x.shape[-2:]) + self.w(x))
+
+
+def test_takes_the_place_of_the_first_fnos_layer():
+    theirs = FirstLayer(4, 5, 6)
+    ours = mk.nn.FourierLayer(4, (5, 6), count="per_sign", residual=False)
+    with torch.no_grad():
+        corners = torch.cat([theirs.weights2, theirs.weights1], dim=2)  # from -m to m - 1
+        ours.spectral.weight.copy_(torch.view_as_real(corners))
+        ours.spectral.bias.copy_(theirs.w.bias)
+        ours.pointwise.weight.copy_(theirs.w.weight)
+    for space in ((16, 20), (23, 17)):
+        x = torch.randn(2, 4, *space)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
 def test_fourier_layer_compiles_and_trains():
     torch._dynamo.reset()
     layer = mk.nn.FourierLayer(3, (4, 3), factorization="tucker", rank=0.5)

@@ -1,12 +1,15 @@
 // Sums of correlation coefficients, and half spectra, on tensors.
+//
+// What runs besides torch's transforms is the backend's, of the CPU or of a device:
+//   static void sums(CorrelationProblem, const Tensor& out)
+//   static void gradient(const CorrelationProblem&, const Tensor& out)
+//   static Tensor halved(const Tensor& spectrum, int64_t last)  a copy, whose columns with a mirror
+//                                                               image are halved
 #pragma once
 
-#include <memory>
 #include <numeric>
-#include <string>
 #include <vector>
 
-#include "core/common/cache.hpp"
 #include "core/correlation.hpp"
 #include "views.hpp"
 
@@ -60,49 +63,14 @@ class CorrelationInputs {
   Tensor p_, y_;
 };
 
-inline void run_correlation(const CorrelationProblem& p) {
-  const CorrelationKernel kernel = correlation_kernel(p.type);
-  parallel_units(
-      correlation_blocks(p), std::min(p.elements, kCorrelationBlock),
-      [&](int64_t begin, int64_t end) {
-        const std::unique_ptr<std::byte[]> scratch(new std::byte[correlation_scratch(p)]);
-        kernel(p, begin, end, scratch.get());
-      });
-}
-
-// [images, rows of sums, 3] in the compute type: the sums of the blocks, in their order.
-template <class C>
-void store_correlation_sums(const CorrelationProblem& p, C* out) {
-  const int64_t per_image = correlation_blocks_per_image(p);
-  const int64_t count = correlation_sum_rows(p) * kCorrelationSums;
-  const int64_t step = p.axes > 0 ? p.images : 1;  // from a block of an image to its next one
-  for (int64_t image = 0; image < p.images; ++image) {
-    const double* first = p.sums + image * (p.axes > 0 ? 1 : per_image) * count;
-    for (int64_t i = 0; i < count; ++i) {
-      double total = 0;
-      for (int64_t block = 0; block < per_image; ++block) total += first[block * step * count + i];
-      out[image * count + i] = static_cast<C>(total);
-    }
-  }
-}
-
-inline Tensor correlation_sums_cpu(const Tensor& p, const Tensor& y, std::vector<int64_t> size,
-                                   int64_t rings, double low, double high, double edge) {
-  CorrelationInputs inputs(p, y, size, rings, low, high, edge);
-  CorrelationProblem& problem = inputs.problem;
-  const ScalarType type = compute_type_of(p);
-  const int64_t rows = correlation_sum_rows(problem), row = rows * kCorrelationSums;
-  const Tensor out = empty_strided(p, {p.size(0), p.size(1), rows, kCorrelationSums},
-                                   {p.size(1) * row, row, kCorrelationSums, 1}, type);
-  std::vector<double> sums(
-      static_cast<size_t>(std::max<int64_t>(1, correlation_blocks(problem) * row)));
-  problem.sums = sums.data();
-  run_correlation(problem);
-  if (type == ScalarType::Double) {
-    store_correlation_sums(problem, static_cast<double*>(out.data_ptr()));
-  } else {
-    store_correlation_sums(problem, static_cast<float*>(out.data_ptr()));
-  }
+template <class Backend>
+Tensor correlation_sums(const Tensor& p, const Tensor& y, std::vector<int64_t> size, int64_t rings,
+                        double low, double high, double edge) {
+  const CorrelationInputs inputs(p, y, size, rings, low, high, edge);
+  const int64_t rows = correlation_sum_rows(inputs.problem);
+  const Tensor out =
+      empty_packed(p, {p.size(0), p.size(1), rows, kCorrelationSums}, compute_type_of(p));
+  Backend::sums(inputs.problem, out);
   return out;
 }
 
@@ -112,9 +80,10 @@ inline Tensor contiguous_like(const Tensor& t) {
   return empty_packed(t, size, t.scalar_type());
 }
 
-inline Tensor correlation_sums_backward_cpu(const Tensor& p, const Tensor& grad, const Tensor& y,
-                                            std::vector<int64_t> size, int64_t rings, double low,
-                                            double high, double edge) {
+template <class Backend>
+Tensor correlation_sums_backward(const Tensor& p, const Tensor& grad, const Tensor& y,
+                                 std::vector<int64_t> size, int64_t rings, double low, double high,
+                                 double edge) {
   CorrelationInputs inputs(p, y, size, rings, low, high, edge);
   CorrelationProblem& problem = inputs.problem;
   STD_TORCH_CHECK(grad.dim() == 4 && grad.size(0) == p.size(0) && grad.size(1) == p.size(1) &&
@@ -127,8 +96,7 @@ inline Tensor correlation_sums_backward_cpu(const Tensor& p, const Tensor& grad,
   problem.weights = weights.data_ptr();
   const Tensor out = contiguous_like(p);
   problem.grad = out.data_ptr();
-  problem.streams = out.numel() * static_cast<int64_t>(out.element_size()) >= streaming_bytes();
-  run_correlation(problem);
+  Backend::gradient(problem, out);
   return out;
 }
 
@@ -162,7 +130,7 @@ inline Tensor empty_spectrum(const Tensor& x) {
 }
 
 // [B, C, *half, 2] of x [B, C, *space], unitary.
-inline Tensor half_spectrum_cpu(const Tensor& x) {
+inline Tensor half_spectrum(const Tensor& x) {
   using torch::stable::detail::from;
   check_spectrum_type(x);
   STD_TORCH_CHECK(x.dim() >= 3, "x must be [B, C, *space]");
@@ -172,29 +140,9 @@ inline Tensor half_spectrum_cpu(const Tensor& x) {
   return torch::stable::contiguous(call_torch<1>("aten::view_as_real", {from(complex)}));
 }
 
-// Halves what stands for two columns.
-template <class C>
-void copy_half_spectrum(const Tensor& from, const Tensor& to, int64_t last) {
-  const int64_t columns = last / 2 + 1, rows = from.numel() / (2 * columns);
-  const C* source = static_cast<const C*>(from.data_ptr());
-  C* target = static_cast<C*>(to.data_ptr());
-  parallel_units(rows, 2 * columns, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const C* a = source + row * columns * 2;
-      C* b = target + row * columns * 2;
-      for (int64_t i = 0; i < 2 * columns; ++i) b[i] = a[i] * C(0.5);
-      b[0] = a[0];
-      b[1] = a[1];
-      if (last % 2 == 0) {
-        b[2 * columns - 2] = a[2 * columns - 2];
-        b[2 * columns - 1] = a[2 * columns - 1];
-      }
-    }
-  });
-}
-
 // The adjoint of half_spectrum: [B, C, *half, 2] -> [B, C, *space], with `last` columns.
-inline Tensor half_spectrum_adjoint_cpu(const Tensor& s, int64_t last) {
+template <class Backend>
+Tensor half_spectrum_adjoint(const Tensor& s, int64_t last) {
   using torch::stable::detail::from;
   check_spectrum_type(s);
   const int64_t dim = s.dim();
@@ -206,16 +154,19 @@ inline Tensor half_spectrum_adjoint_cpu(const Tensor& s, int64_t last) {
     size.push_back(last);
     return empty_packed(s, size, s.scalar_type());
   }
-  const Tensor dense = torch::stable::contiguous(s), scaled = contiguous_like(dense);
-  if (s.scalar_type() == ScalarType::Double) {
-    copy_half_spectrum<double>(dense, scaled, last);
-  } else {
-    copy_half_spectrum<float>(dense, scaled, last);
-  }
+  const Tensor scaled = Backend::halved(torch::stable::contiguous(s), last);
   const Tensor complex = call_torch<1>("aten::view_as_complex", {from(scaled)});
   return torch::stable::contiguous(
       call_torch<4>("aten::_fft_c2r",
                     {from(complex), from(space_axes(dim - 3)), from(kByRootOfSize), from(last)}));
+}
+
+template <class Backend, class Library>
+void register_correlation(Library& m) {
+  m.impl("_correlation_sums", TORCH_BOX(&correlation_sums<Backend>));
+  m.impl("_correlation_sums_backward", TORCH_BOX(&correlation_sums_backward<Backend>));
+  m.impl("_half_spectrum", TORCH_BOX(&half_spectrum));
+  m.impl("_half_spectrum_adjoint", TORCH_BOX(&half_spectrum_adjoint<Backend>));
 }
 
 }  // namespace medkern

@@ -1,13 +1,17 @@
-// Truncated Fourier transforms and mode mixing on tensors: checks, tables and allocation.
+// Truncated Fourier transforms and mode mixing on tensors: checks and allocation.
+//
+// What computes is the backend's, of the CPU or of a device; tensors tell it the device:
+//   static void transform(const DftCall&, bool inverse, const Tensor& on)
+//   static void gather(const DftCall&, const Tensor& spectrum, const Tensor& z)
+//   static void scatter(const DftCall&, const Tensor& z, const Tensor& spectrum)
+//   static void mix(const MixProblem&, bool float64, const Tensor& on)
 #pragma once
 
 #include <cmath>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "core/spectral.hpp"
-#include "core/spectral_tables.hpp"
 #include "spectral_fft.hpp"
 #include "tensor.hpp"
 
@@ -30,130 +34,90 @@ inline void check_dft(const std::vector<int64_t>& size, const std::vector<int64_
   }
 }
 
-// Scratch memory that starts on a cache line.
-struct LineAligned {
-  explicit LineAligned(size_t bytes) : data(::operator new(bytes, std::align_val_t{64})) {}
-  ~LineAligned() { ::operator delete(data, std::align_val_t{64}); }
-  LineAligned(const LineAligned&) = delete;
-  LineAligned& operator=(const LineAligned&) = delete;
-
-  void* const data;
-};
-
-template <class C>
-void run_dft(DftProblem& p, const std::vector<int64_t>& size, const std::vector<int64_t>& modes,
-             const std::vector<int64_t>& grid, bool weighted, double scale, bool inverse) {
-  std::vector<C> tables[2];
-  p.full_axes = static_cast<int>(size.size()) - 1;
-  int64_t voxels = 1;
-  for (int a = 0; a < p.full_axes; ++a) {
-    p.full[a] = {size[a], modes[a]};
-    tables[a] = full_axis_table<C>(p.full[a], grid[a], inverse);
-    p.tables[a] = tables[a].data();
-    voxels *= size[a];
-  }
-  p.size = size.back();
-  p.modes = modes.back();
-  const LastAxisTables<C> last(p.size, p.modes, grid.back(), weighted, scale, inverse);
-  p.cosines = last.cosines.data();
-  p.sines = last.sines.data();
-  const DftKernel kernel = dft_kernel(inverse, p.type);
-  parallel_units(p.images, voxels * p.size, [&](int64_t begin, int64_t end) {
-    const LineAligned scratch(dft_scratch(p));
-    kernel(p, begin, end, scratch.data);
-  });
-}
-
-inline void run_dft(DftProblem& p, const std::vector<int64_t>& size,
-                    const std::vector<int64_t>& modes, const std::vector<int64_t>& grid,
-                    bool weighted, double scale, bool inverse) {
-  if (p.images == 0) return;
-  if (p.type == FloatType::float64) {
-    run_dft<double>(p, size, modes, grid, weighted, scale, inverse);
-  } else {
-    run_dft<float>(p, size, modes, grid, weighted, scale, inverse);
-  }
-}
-
 inline double power_of_samples(const std::vector<int64_t>& grid, double power) {
   double samples = 1;
   for (const int64_t n : grid) samples *= static_cast<double>(n);
   return std::pow(samples, power);
 }
 
-// torch's FFT takes neither half precision nor the cosine of a Nyquist mode of another grid.
-inline bool by_fft(const DftProblem& p, const std::vector<int64_t>& size,
-                   const std::vector<int64_t>& modes, const std::vector<int64_t>& grid,
-                   const std::string& method) {
-  const bool whole = p.type == FloatType::float32 || p.type == FloatType::float64;
-  return method == "fft" && whole && p.images > 0 && !needs_cosine(size, modes, grid);
+inline DftCall dft_call(const std::vector<int64_t>& size, const std::vector<int64_t>& modes,
+                        const std::vector<int64_t>& grid, bool weighted, double power) {
+  DftCall p;
+  p.axes = static_cast<int>(size.size());
+  for (size_t a = 0; a < size.size(); ++a) {
+    p.size[a] = size[a];
+    p.modes[a] = modes[a];
+    p.grid[a] = grid[a];
+  }
+  p.weighted = weighted;
+  p.scale = power_of_samples(grid, power);
+  return p;
 }
 
-inline Tensor dft_kept_cpu(const Tensor& x, std::vector<int64_t> modes, std::vector<int64_t> grid,
-                           bool weighted, double power, std::string method) {
+template <class Backend>
+Tensor dft_kept(const Tensor& x, std::vector<int64_t> modes, std::vector<int64_t> grid,
+                bool weighted, double power, std::string method) {
   STD_TORCH_CHECK(x.dim() >= 3, "x must be [B, C, *space], got ", x.dim(), " axes");
   std::vector<int64_t> size, shape{x.size(0), x.size(1)};
   for (int64_t a = 2; a < x.dim(); ++a) size.push_back(x.size(a));
   check_dft(size, modes, grid, method);
-  const double scale = power_of_samples(grid, power);
   shape.insert(shape.end(), modes.begin(), modes.end());
   shape.push_back(2);
-  DftProblem p;
+  DftCall p = dft_call(size, modes, grid, weighted, power);
   p.type = float_type_of(x, "x");
   p.images = shape[0] * shape[1];
-  const bool wide = p.type == FloatType::float64;
-  const Tensor out = empty_packed(x, shape, wide ? ScalarType::Double : ScalarType::Float);
+  const Tensor out = empty_packed(x, shape, compute_type_of(x));
+  if (p.images == 0) return out;
   const Tensor input = torch::stable::contiguous(x);
-  if (by_fft(p, size, modes, grid, method)) {
-    const KeptSpectrum kept{size, modes, p.images};
-    const int64_t last = modes.back(), period = grid.back();
-    wide ? fft_kept(input, kept, mode_weights<double>(last, period, 0, weighted, scale), out)
-         : fft_kept(input, kept, mode_weights<float>(last, period, 0, weighted, scale), out);
-    return out;
-  }
   p.x = input.data_ptr();
   p.z = out.data_ptr();
-  run_dft(p, size, modes, grid, weighted, scale, false);
+  if (method == "fft" && fft_can(p)) {
+    fft_kept<Backend>(p, input, out);
+  } else {
+    Backend::transform(p, false, out);
+  }
   return out;
 }
 
-inline Tensor idft_kept_cpu(const Tensor& z, std::vector<int64_t> size, std::vector<int64_t> grid,
-                            bool weighted, double power, ScalarType dtype, std::string method) {
+template <class Backend>
+Tensor idft_kept(const Tensor& z, std::vector<int64_t> size, std::vector<int64_t> grid,
+                 bool weighted, double power, ScalarType dtype, std::string method) {
   const int64_t last = z.dim() - 1;
   STD_TORCH_CHECK(last >= 3 && z.size(last) == 2, "z must be [B, C, *modes, 2]");
   std::vector<int64_t> modes, shape{z.size(0), z.size(1)};
   for (int64_t a = 2; a < last; ++a) modes.push_back(z.size(a));
   check_dft(size, modes, grid, method);
-  const double scale = power_of_samples(grid, power);
   shape.insert(shape.end(), size.begin(), size.end());
-  DftProblem p;
+  DftCall p = dft_call(size, modes, grid, weighted, power);
   p.type = float_type_of(dtype, "x");
   p.images = shape[0] * shape[1];
   const bool wide = p.type == FloatType::float64;
   STD_TORCH_CHECK(z.scalar_type() == (wide ? ScalarType::Double : ScalarType::Float),
                   "z must be float64 for a float64 result, else float32");
   const Tensor out = empty_packed(z, shape, dtype);
+  if (p.images == 0) return out;
   const Tensor input = torch::stable::contiguous(z);
-  if (by_fft(p, size, modes, grid, method)) {
-    const KeptSpectrum kept{size, modes, p.images};
-    const int64_t last = modes.back(), period = grid.back(), n = size.back();
-    wide ? ifft_kept(input, kept, mode_weights<double>(last, period, n, weighted, scale), out)
-         : ifft_kept(input, kept, mode_weights<float>(last, period, n, weighted, scale), out);
-    return out;
-  }
   p.z = input.data_ptr();
   p.x = out.data_ptr();
-  run_dft(p, size, modes, grid, weighted, scale, true);
+  if (method == "fft" && fft_can(p)) {
+    ifft_kept<Backend>(p, input, out);
+  } else {
+    Backend::transform(p, true, out);
+  }
   return out;
 }
 
-// t [X, S, K, 2] with its modes contiguous.
+// t [X, S, K, 2] with its modes contiguous complex numbers, aligned like them.
 inline Tensor with_contiguous_modes(const Tensor& t) {
   const bool packed = t.stride(3) == 1 && (t.size(2) == 1 || t.stride(2) == 2);
-  return packed ? t : torch::stable::contiguous(t);
+  const bool even = t.stride(0) % 2 == 0 && t.stride(1) % 2 == 0;
+  const auto start = reinterpret_cast<uintptr_t>(t.data_ptr());
+  const bool aligned = even && start % (2 * static_cast<uintptr_t>(t.element_size())) == 0;
+  return packed && aligned ? t : torch::stable::contiguous(t);
 }
 
-inline Tensor mode_mix_cpu(const Tensor& a, const Tensor& b, bool conj_a, bool conj_b) {
+template <class Backend>
+Tensor mode_mix(const Tensor& a, const Tensor& b, bool conj_a, bool conj_b) {
   STD_TORCH_CHECK(a.dim() == 4 && b.dim() == 4 && a.size(3) == 2 && b.size(3) == 2,
                   "a and b must be [X, S, K, 2] and [Y, S, K, 2]");
   STD_TORCH_CHECK(a.size(1) == b.size(1) && a.size(2) == b.size(2),
@@ -179,14 +143,15 @@ inline Tensor mode_mix_cpu(const Tensor& a, const Tensor& b, bool conj_a, bool c
   p.conj_a = conj_a;
   p.conj_b = conj_b;
   if (out.numel() == 0) return out;
-  const MixKernel kernel = mix_kernel(wide);
-  const auto bytes = static_cast<size_t>(mix_scratch(p) * (wide ? 8 : 4));
-  parallel_units(mix_units(p), p.x * p.s * std::min(p.length, kMixLength),
-                 [&](int64_t begin, int64_t end) {
-                   const LineAligned scratch(bytes);
-                   kernel(p, begin, end, scratch.data);
-                 });
+  Backend::mix(p, wide, out);
   return out;
+}
+
+template <class Backend, class Library>
+void register_spectral(Library& m) {
+  m.impl("_dft_kept", TORCH_BOX(&dft_kept<Backend>));
+  m.impl("_idft_kept", TORCH_BOX(&idft_kept<Backend>));
+  m.impl("_mode_mix", TORCH_BOX(&mode_mix<Backend>));
 }
 
 }  // namespace medkern

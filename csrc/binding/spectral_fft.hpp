@@ -2,7 +2,6 @@
 // axis, then, on its kept modes only, along the others.
 #pragma once
 
-#include <complex>
 #include <vector>
 
 #include "core/spectral.hpp"
@@ -18,105 +17,57 @@ Tensor call_aten(const char* name, const Args&... args) {
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// Whether a kept mode is the Nyquist one of `grid`, but not of the size: an FFT has no such cosine.
-inline bool needs_cosine(const std::vector<int64_t>& size, const std::vector<int64_t>& modes,
-                         const std::vector<int64_t>& grid) {
-  for (size_t a = 0; a < size.size(); ++a) {
-    const int64_t highest = a + 1 == size.size() ? modes[a] - 1 : modes[a] / 2;
-    if (2 * highest == grid[a] && grid[a] != size[a]) return true;
+// Whether a kept mode is the Nyquist one of the grid, but not of the size: an FFT has no such
+// cosine.
+inline bool needs_cosine(const DftCall& p) {
+  for (int a = 0; a < p.axes; ++a) {
+    const int64_t highest = a == p.last() ? p.modes[a] - 1 : p.modes[a] / 2;
+    if (2 * highest == p.grid[a] && p.grid[a] != p.size[a]) return true;
   }
   return false;
 }
 
-struct KeptSpectrum {
-  std::vector<int64_t> size, modes;
-  int64_t images;
-
-  // The row of full-axis frequencies that kept row r is, where negative ones come last.
-  int64_t row_of(int64_t r) const {
-    int64_t row = 0, step = 1;
-    for (size_t a = size.size() - 1; a-- > 0;) {
-      const int64_t k = r % modes[a] - modes[a] / 2;
-      row += (k < 0 ? k + size[a] : k) * step;
-      r /= modes[a];
-      step *= size[a];
-    }
-    return row;
-  }
-
-  std::vector<int64_t> full_axes() const {
-    std::vector<int64_t> axes;
-    for (size_t a = 0; a + 1 < size.size(); ++a) axes.push_back(static_cast<int64_t>(a) + 2);
-    return axes;
-  }
-
-  // body(image and kept row, image and row of the spectrum)
-  template <class Body>
-  void each_row(const Body& body) const {
-    int64_t kept = 1, rows = 1;
-    for (size_t a = 0; a + 1 < size.size(); ++a) {
-      kept *= modes[a];
-      rows *= size[a];
-    }
-    parallel_units(images * kept, modes.back(), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) body(i, i / kept * rows + row_of(i % kept));
-    });
-  }
-};
-
-// Multiples of `scale`: how often l counts on `grid` if weighted, over how often an inverse FFT of
-// `size` counts it, if that is not 0.
-template <class C>
-std::vector<C> mode_weights(int64_t modes, int64_t grid, int64_t size, bool weighted,
-                            double scale) {
-  std::vector<C> weights;
-  for (int64_t l = 0; l < modes; ++l) {
-    const double counted = weighted && l != 0 && 2 * l != grid ? 2 : 1;
-    const double again = size > 0 && l != 0 && 2 * l != size ? 2 : 1;
-    weights.push_back(static_cast<C>(scale * counted / again));
-  }
-  return weights;
+// torch's FFT takes no half precision either.
+inline bool fft_can(const DftCall& p) {
+  const bool whole = p.type == FloatType::float32 || p.type == FloatType::float64;
+  return whole && p.images > 0 && !needs_cosine(p);
 }
 
-template <class C>
-void fft_kept(const Tensor& x, const KeptSpectrum& kept, const std::vector<C>& weights,
-              const Tensor& out) {
-  const int64_t last = x.dim() - 1, modes = kept.modes.back(), forward = 0;
+inline std::vector<int64_t> full_axes(const DftCall& p) {
+  std::vector<int64_t> axes;
+  for (int a = 0; a < p.last(); ++a) axes.push_back(a + 2);
+  return axes;
+}
+
+// Backend::gather(call, spectrum, z): z = weighted kept rows of the spectrum [images, rows, modes].
+template <class Backend>
+void fft_kept(const DftCall& p, const Tensor& x, const Tensor& z) {
+  const int64_t last = x.dim() - 1, forward = 0;
   Tensor spectrum = call_aten("aten::_fft_r2c", x, std::vector<int64_t>{last}, forward, true);
-  spectrum = torch::stable::narrow(spectrum, last, 0, modes);
-  if (last > 2) {
-    spectrum = call_aten("aten::_fft_c2c", spectrum, kept.full_axes(), forward, true);
-  }
-  spectrum = torch::stable::contiguous(spectrum);
-  const auto* from = static_cast<const std::complex<C>*>(spectrum.data_ptr());
-  auto* to = static_cast<std::complex<C>*>(out.data_ptr());
-  kept.each_row([&](int64_t r, int64_t row) {
-    for (int64_t l = 0; l < modes; ++l) to[r * modes + l] = weights[l] * from[row * modes + l];
-  });
+  spectrum = torch::stable::narrow(spectrum, last, 0, p.modes[p.last()]);
+  if (last > 2) spectrum = call_aten("aten::_fft_c2c", spectrum, full_axes(p), forward, true);
+  Backend::gather(p, torch::stable::contiguous(spectrum), z);
 }
 
-template <class C>
-void ifft_kept(const Tensor& z, const KeptSpectrum& kept, const std::vector<C>& weights,
-               const Tensor& out) {
-  const int64_t last = out.dim() - 1, modes = kept.modes.back(), inverse = 0;
-  const auto type = sizeof(C) == 8 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
+// Backend::scatter(call, z, spectrum): the weighted rows of z into a spectrum of zeros.
+template <class Backend>
+void ifft_kept(const DftCall& p, const Tensor& z, const Tensor& x) {
+  const int64_t last = x.dim() - 1, modes = p.modes[p.last()], inverse = 0;
+  const bool wide = p.type == FloatType::float64;
+  const auto type = wide ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
   std::vector<int64_t> shape;
-  for (int64_t a = 0; a < last; ++a) shape.push_back(out.size(a));
+  for (int64_t a = 0; a < last; ++a) shape.push_back(x.size(a));
   shape.push_back(modes);
   Tensor narrow = torch::stable::new_zeros(z, shape, type);
-  const auto* from = static_cast<const std::complex<C>*>(z.data_ptr());
-  auto* to = static_cast<std::complex<C>*>(narrow.data_ptr());
-  kept.each_row([&](int64_t r, int64_t row) {
-    for (int64_t l = 0; l < modes; ++l) to[row * modes + l] = weights[l] * from[r * modes + l];
-  });
-  if (last > 2) narrow = call_aten("aten::_fft_c2c", narrow, kept.full_axes(), inverse, false);
-  shape.back() = kept.size.back() / 2 + 1;
+  Backend::scatter(p, z, narrow);
+  if (last > 2) narrow = call_aten("aten::_fft_c2c", narrow, full_axes(p), inverse, false);
+  shape.back() = p.size[p.last()] / 2 + 1;
   Tensor spectrum = torch::stable::new_zeros(z, shape, type);
   Tensor head = torch::stable::narrow(spectrum, last, 0, modes);
   torch::stable::copy_(head, narrow);
   const Tensor result =
-      call_aten("aten::_fft_c2r", spectrum, std::vector<int64_t>{last}, inverse, kept.size.back());
-  Tensor target = out;
+      call_aten("aten::_fft_c2r", spectrum, std::vector<int64_t>{last}, inverse, p.size[p.last()]);
+  Tensor target = x;
   torch::stable::copy_(target, result);
 }
 

@@ -80,6 +80,40 @@ MEDKERN_INLINE int64_t correlation_blocks(const CorrelationProblem& p) {
   return p.images * correlation_blocks_per_image(p);
 }
 
+MEDKERN_INLINE double between_0_and_1(double t) { return t < 0 ? 0 : t > 1 ? 1 : t; }
+
+// Share of a frequency in the band.
+MEDKERN_INLINE double share_in_band(const CorrelationProblem& p, double radius) {
+  if (p.edge == 0) return radius >= p.low && radius < p.high ? 1.0 : 0.0;
+  const double rise = (radius - p.low) / p.edge + 0.5, fall = (p.high - radius) / p.edge + 0.5;
+  return between_0_and_1(rise) * between_0_and_1(fall);
+}
+
+// The squared radius that the frequencies of a row have without their column.
+MEDKERN_INLINE double squared_radius_of_row(const CorrelationProblem& p, int64_t row) {
+  double squares[kMostSpectrumAxes] = {}, total = 0;
+  for (int axis = p.axes - 2; axis >= 0; --axis) {
+    const int64_t n = p.size[axis], k = row % n;
+    row /= n;
+    const double f = 2.0 * static_cast<double>(2 * k > n ? k - n : k) / static_cast<double>(n);
+    squares[axis] = f * f;
+  }
+  for (int axis = 0; axis < p.axes - 1; ++axis) total += squares[axis];
+  return total;
+}
+
+// The ring of a column, and its weight.
+MEDKERN_INLINE int64_t ring_of_column(const CorrelationProblem& p, double squared_of_row,
+                                      int64_t column, double& weight) {
+  const int64_t n = p.size[p.axes - 1];
+  const double f = 2.0 * static_cast<double>(column) / static_cast<double>(n);
+  const double radius = __builtin_sqrt(squared_of_row + f * f);
+  const bool single = column == 0 || 2 * column == n;
+  weight = (single ? 1.0 : 2.0) * share_in_band(p, radius);
+  const auto ring = static_cast<int64_t>(radius * static_cast<double>(p.rings));
+  return ring < p.rings ? ring : p.rings;
+}
+
 // Rings and weights of the rows of a block, and the products of one row.
 MEDKERN_INLINE size_t correlation_scratch(const CorrelationProblem& p) {
   if (p.axes == 0) return 0;

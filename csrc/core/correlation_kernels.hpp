@@ -88,32 +88,13 @@ struct CorrelationRun {
     if (p.streams) stream_fence();
   }
 
-  // Share of a frequency in the band.
-  static MEDKERN_INLINE double in_band(const Problem& p, double radius) {
-    if (p.edge == 0) return radius >= p.low && radius < p.high ? 1.0 : 0.0;
-    const double rise = (radius - p.low) / p.edge + 0.5, fall = (p.high - radius) / p.edge + 0.5;
-    return ramp(rise) * ramp(fall);
-  }
-  static MEDKERN_INLINE double ramp(double t) { return t < 0 ? 0 : t > 1 ? 1 : t; }
-
   // The ring and the weight of every column of a row; rings never fall along it.
   static void describe_row(const Problem& p, int64_t row, int32_t* ring, C* weight) {
-    double above = 0, squares[kMostSpectrumAxes];
-    for (int axis = p.axes - 2; axis >= 0; --axis) {
-      const int64_t n = p.size[axis], k = row % n;
-      row /= n;
-      const double f = 2.0 * static_cast<double>(2 * k > n ? k - n : k) / static_cast<double>(n);
-      squares[axis] = f * f;
-    }
-    for (int axis = 0; axis < p.axes - 1; ++axis) above += squares[axis];
-    const int64_t n = p.size[p.axes - 1];
+    const double squared = squared_radius_of_row(p, row);
     for (int64_t l = 0; l < p.columns; ++l) {
-      const double f = 2.0 * static_cast<double>(l) / static_cast<double>(n);
-      const double radius = __builtin_sqrt(above + f * f);
-      const auto at = static_cast<int64_t>(radius * static_cast<double>(p.rings));
-      ring[l] = static_cast<int32_t>(at < p.rings ? at : p.rings);
-      const bool single = l == 0 || 2 * l == n;
-      weight[l] = static_cast<C>((single ? 1.0 : 2.0) * in_band(p, radius));
+      double value;
+      ring[l] = static_cast<int32_t>(ring_of_column(p, squared, l, value));
+      weight[l] = static_cast<C>(value);
     }
   }
 

@@ -60,6 +60,50 @@ struct FullAxis {
   }
 };
 
+// A transform of whole tensors, on any device: x [images, *size], z [images, *modes, 2].
+struct DftCall {
+  int axes = 0;
+  int64_t images = 0;
+  int64_t size[3] = {}, modes[3] = {};
+  int64_t grid[3] = {};  // the extents on which modes are, or are not, the Nyquist one
+  bool weighted = false;
+  double scale = 1;
+  FloatType type = FloatType::float32;  // of x
+  void *x = nullptr, *z = nullptr;
+
+  MEDKERN_INLINE int last() const { return axes - 1; }
+  // Of images: full axes merged.
+  MEDKERN_INLINE int64_t rows() const { return product(size, axes - 1); }
+  MEDKERN_INLINE int64_t kept_rows() const { return product(modes, axes - 1); }
+
+  // Where a spectrum has kept row r: negative frequencies come last.
+  MEDKERN_INLINE int64_t row_of(int64_t r) const {
+    int64_t row = 0, step = 1;
+    for (int a = axes - 2; a >= 0; --a) {
+      const int64_t k = r % modes[a] - modes[a] / 2;
+      row += (k < 0 ? k + size[a] : k) * step;
+      r /= modes[a];
+      step *= size[a];
+    }
+    return row;
+  }
+
+  // How often mode l of the last axis counts, times the scale.
+  MEDKERN_INLINE double weight(int64_t l) const {
+    return weighted && l != 0 && 2 * l != grid[last()] ? 2 * scale : scale;
+  }
+  // The same for an inverse FFT, which counts by itself what its size has twice.
+  MEDKERN_INLINE double inverse_fft_weight(int64_t l) const {
+    return l != 0 && 2 * l != size[last()] ? weight(l) / 2 : weight(l);
+  }
+
+  static MEDKERN_INLINE int64_t product(const int64_t (&of)[3], int count) {
+    int64_t value = 1;
+    for (int a = 0; a < count; ++a) value *= of[a];
+    return value;
+  }
+};
+
 struct DftProblem {
   int full_axes = 0;  // 0, 1 or 2
   FullAxis full[2];

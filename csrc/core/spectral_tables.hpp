@@ -11,16 +11,21 @@
 namespace medkern {
 
 // cos(2 pi t / n), exact at every eighth of a turn.
-inline double cosine_of_turn(int64_t t, int64_t n) {
+MEDKERN_INLINE double cosine_of_turn(int64_t t, int64_t n) {
   int64_t eighths = t % n * 8;  // of a turn, in units of 1 / n
   if (eighths < 0) eighths += 8 * n;
   if (eighths > 4 * n) eighths = 8 * n - eighths;
   const bool negative = eighths > 2 * n;
   if (negative) eighths = 4 * n - eighths;
-  const double unit = std::numbers::pi / (4.0 * static_cast<double>(n));
+  const double unit = std::numbers::pi_v<double> / (4.0 * static_cast<double>(n));
   const double value = eighths <= n ? std::cos(static_cast<double>(eighths) * unit)
                                     : std::sin(static_cast<double>(2 * n - eighths) * unit);
   return negative ? -value : value;
+}
+
+// sin(2 pi t / n)
+MEDKERN_INLINE double sine_of_turn(int64_t t, int64_t n) {
+  return cosine_of_turn(4 * (t % n) - n, 4 * n);
 }
 
 // All n-th roots of unity.
@@ -28,7 +33,7 @@ struct Roots {
   explicit Roots(int64_t n) : size(n) {
     for (int64_t t = 0; t < n; ++t) {
       cosine.push_back(cosine_of_turn(t, n));
-      sine.push_back(cosine_of_turn(4 * t - n, 4 * n));
+      sine.push_back(sine_of_turn(t, n));
     }
   }
   double cos(int64_t k, int64_t y) const { return cosine[static_cast<size_t>(k * y % size)]; }
@@ -62,17 +67,16 @@ std::vector<C> full_axis_table(const FullAxis& axis, int64_t grid, bool inverse)
 
 template <class C>
 struct LastAxisTables {
-  // weighted: every mode counts for l and -l, which on `grid` are one mode where 2 l is 0 or grid.
-  LastAxisTables(int64_t size, int64_t modes, int64_t grid, bool weighted, double scale,
-                 bool inverse) {
+  LastAxisTables(const DftCall& call, bool inverse) {
+    const int64_t size = call.size[call.last()], modes = call.modes[call.last()];
     const Roots roots(size);
     const int64_t samples = size / 2 + 1;
     const int64_t step = line_padded<C>(inverse ? samples : modes);
     cosines.resize(static_cast<size_t>((inverse ? modes : samples) * step));
     sines.resize(cosines.size());
     for (int64_t l = 0; l < modes; ++l) {
-      const bool nyquist = 2 * l == grid;
-      const double weight = weighted && l != 0 && !nyquist ? 2 * scale : scale;
+      const bool nyquist = 2 * l == call.grid[call.last()];
+      const double weight = call.weight(l);
       for (int64_t w = 0; w < samples; ++w) {
         const bool added_twice = !inverse && (w == 0 || 2 * w == size);
         const double factor = added_twice ? weight / 2 : weight;

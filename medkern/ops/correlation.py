@@ -304,7 +304,6 @@ _correlation_sums: Op = register(
         backward=_sums_backward,
         jvp=_sums_jvp,
         autocast="widest",
-        cuda=False,
     )
 )
 _correlation_sums_backward: Op = register(
@@ -318,7 +317,6 @@ _correlation_sums_backward: Op = register(
         backward=_backward_backward,
         jvp=_backward_jvp,
         autocast="widest",
-        cuda=False,
     )
 )
 _half_spectrum: Op = register(
@@ -333,7 +331,6 @@ _half_spectrum: Op = register(
         jvp=lambda ctx, tangent: _half_spectrum(tangent),
         autocast="float32",
         dtypes=SPECTRAL,
-        cuda=False,
     )
 )
 _half_spectrum_adjoint: Op = register(
@@ -348,6 +345,5 @@ _half_spectrum_adjoint: Op = register(
         jvp=lambda ctx, tangent, _: _half_spectrum_adjoint(tangent, ctx.last),
         autocast="float32",
         dtypes=SPECTRAL,
-        cuda=False,
     )
 )

@@ -1,0 +1,36 @@
+#include "binding/correlation.hpp"
+#include "cuda/correlation.hpp"
+#include "cuda/device_tensors.hpp"
+#include "cuda/fourier.hpp"
+
+namespace medkern {
+namespace {
+
+struct CorrelationDevice {
+  static void sums(const CorrelationProblem& p, const Tensor& out) {
+    const DeviceScope scope(out);
+    const Tensor work = device_bytes(out, static_cast<int64_t>(correlation_workspace(p, true)));
+    check_launch(launch_correlation_sums(p, work.data_ptr(), out.data_ptr(), scope.stream()));
+  }
+
+  static void gradient(const CorrelationProblem& p, const Tensor& out) {
+    const DeviceScope scope(out);
+    const Tensor work = device_bytes(out, static_cast<int64_t>(correlation_workspace(p, false)));
+    check_launch(launch_correlation_gradient(p, work.data_ptr(), scope.stream()));
+  }
+
+  static Tensor halved(const Tensor& spectrum, int64_t last) {
+    const DeviceScope scope(spectrum);
+    Tensor copy = contiguous_like(spectrum);
+    torch::stable::copy_(copy, spectrum);
+    const bool wide = spectrum.scalar_type() == ScalarType::Double;
+    const int64_t rows = spectrum.numel() / (2 * (last / 2 + 1));
+    check_launch(launch_halve_columns(copy.data_ptr(), rows, last, wide, scope.stream()));
+    return copy;
+  }
+};
+
+}  // namespace
+}  // namespace medkern
+
+MEDKERN_DEVICE_LIBRARY(m) { medkern::register_correlation<medkern::CorrelationDevice>(m); }
