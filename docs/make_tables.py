@@ -1,4 +1,4 @@
-"""Write the README's benchmark tables from the runs in docs/benchmarks: python docs/make_tables.py
+"""Write the benchmark tables of the README and of docs/speed.md from the runs in docs/benchmarks.
 
 A table stands between <!-- bench:FAMILY --> and <!-- /bench:FAMILY -->, where FAMILY.json is a run
 of `medkern bench`. The words of its marker choose cases: <!-- bench:haar dwt/8x64 haar_pool -->
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"<!-- bench:(\w+)(.*?) -->\n.*?<!-- /bench:\1 -->", re.S)
+PAGES = (ROOT / "README.md", ROOT / "docs" / "speed.md")
+BLOCK = re.compile(r"<!-- bench:([\w-]+)(.*?) -->\n.*?<!-- /bench:\1 -->", re.S)
 HEADER = "| op, case | ms | reference | compiled | others | limit | forward + backward | error |"
 
 
@@ -88,12 +89,12 @@ def ratios(
 
 
 def main() -> int:
-    path = ROOT / "README.md"
-    text = path.read_text()
-    if not BLOCK.search(text):
-        print("README.md has no <!-- bench:FAMILY --> block", file=sys.stderr)
-        return 1
-    path.write_text(BLOCK.sub(table, text))
+    for page in PAGES:
+        text = page.read_text()
+        if not BLOCK.search(text):
+            print(f"{page} has no <!-- bench:FAMILY --> block", file=sys.stderr)
+            return 1
+        page.write_text(BLOCK.sub(table, text))
     return 0
 
 

@@ -86,7 +86,8 @@ MEDKERN_INLINE int64_t euclidean_groups(const EuclideanProblem& p, int axis) {
 namespace euclidean {
 
 constexpr int64_t kVoxelsPerThread = 1 << 15;  // fewer do not repay waking a thread
-constexpr int64_t kVoxelsPerCheck = 1 << 22;   // some milliseconds: how often to look for Ctrl-C
+constexpr int64_t kBlocksPerThread = 8;
+constexpr int64_t kVoxelsPerCheck = 1 << 22;  // some milliseconds: how often to look for Ctrl-C
 
 constexpr int64_t kCachedVoxels = 1 << 17;  // of a plane, whose distances stay in a core's cache
 constexpr int64_t kPlanesPerThread = 4;     // fewer do not share out evenly
@@ -97,7 +98,8 @@ struct alignas(64) Line {
 
 inline int64_t lines(int64_t bytes) { return (bytes + 63) / 64; }
 
-// body(worker, begin, end) over [0, units), stopping between portions when asked to.
+// body(worker, begin, end) over [0, units), stopping between portions when asked to. Each worker
+// takes every workers-th block, as work is seldom spread evenly over an image.
 template <class Body>
 void share(const Parallel& parallel, int64_t units, int64_t voxels_per_unit, const Body& body) {
   const int64_t workers = std::max(parallel.threads(), 1);
@@ -107,9 +109,12 @@ void share(const Parallel& parallel, int64_t units, int64_t voxels_per_unit, con
     parallel.check();
     const int64_t count = std::min(portion, units - first);
     const int64_t shares = std::clamp<int64_t>(count / grain, 1, workers);
+    const int64_t blocks = std::min(count, shares == 1 ? 1 : shares * kBlocksPerThread);
     parallel.run(shares, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        body(i, first + count * i / shares, first + count * (i + 1) / shares);
+        for (int64_t b = i; b < blocks; b += shares) {
+          body(i, first + count * b / blocks, first + count * (b + 1) / blocks);
+        }
       }
     });
   }
