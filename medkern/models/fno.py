@@ -158,6 +158,10 @@ class FNOReg(nn.Module):
             preset=preset,
             **options,
         )
+        last = self.operator.project[-1]
+        # The identity to begin with.
+        nn.init.normal_(last.weight, std=1e-5)  # type: ignore[arg-type]
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     @classmethod
     def of(cls, size: str, ndim: int = 2, **options: Any) -> FNOReg:

@@ -89,8 +89,8 @@ def test_jacobian_determinant():
 
 
 def trained(model: str, *own: str) -> tuple[FNORegistration, Training]:
-    """600 steps of 8 pairs."""
-    recipe = FNORegistration.with_options("--model", model, *own, quick=True, epochs=20)
+    """585 steps of 8 pairs."""
+    recipe = FNORegistration.with_options("--model", model, *own, quick=True, epochs=3)
     training = Training(recipe)
     training.run()
     return recipe, training

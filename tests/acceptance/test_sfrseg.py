@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import medkern as mk
-from medkern.data.ultrasound import NOISES
 from medkern.models import SFRSegNet
 from medkern.recipes.sfrseg import SFRSeg
 from medkern.train import Training
@@ -78,26 +77,35 @@ def test_size_of_the_network():
     assert net(torch.rand(2, 3, 128, 128)).shape == (2, 1, 128, 128)
 
 
-def test_noise(record):
+@pytest.fixture(scope="module")
+def table():
+    """By pooling and metric, mean and standard deviation over the seeds."""
+    return {}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_training_with_every_pooling(pool, table, record):
     """64 images of 64 x 64, 8 channels, 25 epochs; noise of variance 0.03 in the test alone."""
-    table = {}
-    for pool in POOLS:
-        runs = []
-        for seed in SEEDS:
-            recipe = Late.with_options("--pool", pool, "--no-augment", quick=True, seed=seed)
-            recipe.epochs = 25
-            runs.append(final(recipe))
-        table[pool] = {
-            name: {
-                "mean": round(statistics.mean(run[name] for run in runs), 4),
-                "sd": round(statistics.stdev(run[name] for run in runs), 4),
-            }
-            for name in ("dice", *(f"dice_{noise}" for noise in NOISES))
+    runs = []
+    for seed in SEEDS:
+        own = ("--pool", pool, "--no-augment")
+        runs.append(final(Late.with_options(*own, quick=True, epochs=25, seed=seed)))
+    table[pool] = {
+        name: {
+            "mean": round(statistics.mean(run[name] for run in runs), 4),
+            "sd": round(statistics.stdev(run[name] for run in runs), 4),
         }
-    record("dice by pooling and noise", table)
-    for pool in POOLS:
-        assert table[pool]["dice"]["mean"] > 0.9
-    for noise in ("gaussian", "speckle"):
-        gain = table["iewa"][f"dice_{noise}"]["mean"] - table["max"][f"dice_{noise}"]["mean"]
-        spread = max(table[pool][f"dice_{noise}"]["sd"] for pool in ("iewa", "max"))
-        assert gain >= -spread
+        for name in runs[0]
+    }
+    record("dice by pooling and noise", dict(table))
+    assert table[pool]["dice"]["mean"] > 0.9
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "speckle"])
+def test_noise_harms_iewa_no_more_than_max(noise, table):
+    """To the spread of the seeds, as the specification asks."""
+    name = f"dice_{noise}"
+    if not {"iewa", "max"} <= table.keys():
+        pytest.skip("needs the trainings of both")
+    gain = table["iewa"][name]["mean"] - table["max"][name]["mean"]
+    assert gain >= -max(table[pool][name]["sd"] for pool in ("iewa", "max"))
