@@ -48,11 +48,17 @@ WAITS = {
 # Ops with memory of their own in work; their docstrings say how much.
 WITH_WORKSPACE = {
     *WAITS,
+    "_add_low_modes",
     "_correlation_sums",
     "_correlation_sums_backward",
     "_dft_kept",
+    "_half_spectrum",
     "_half_spectrum_adjoint",
     "_idft_kept",
+    "_low_modes",
+    "_rfft2",
+    "_rfft2_adjoint",
+    "_spectrum_loss",
     "_tree_paths",
     "_tree_roots",
     "_tree_subtrees",
