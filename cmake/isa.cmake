@@ -19,7 +19,10 @@ list(FILTER family_sources EXCLUDE REGEX "dispatch\\.cpp$")
 set(isa_optimisation -O3)
 if(MEDKERN_SANITIZE)
   set(isa_optimisation -O1)
-  list(FILTER family_sources INCLUDE REGEX "/(euclidean|geodesic|haar)\\.cpp$")
+  set(tested convlstm_winograd euclidean fourier geodesic haar joint_histogram joint_moments
+    local_ncc segmentation)
+  list(JOIN tested "|" tested)
+  list(FILTER family_sources INCLUDE REGEX "/(${tested})\\.cpp$")
 endif()
 
 add_library(medkern_kernels STATIC csrc/isa/dispatch.cpp)

@@ -282,7 +282,6 @@ def _symmetric_op(
             backward=pull_gradient,
             jvp=push_gradient,
             autocast="widest",
-            cuda=False,
         )
     )
     return register(
@@ -296,7 +295,6 @@ def _symmetric_op(
             backward=pull,
             jvp=push,
             autocast="widest",
-            cuda=False,
         )
     )
 
