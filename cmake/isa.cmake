@@ -17,15 +17,17 @@ list(FILTER family_sources EXCLUDE REGEX "dispatch\\.cpp$")
 # Sanitized kernels are tested, not timed: optimising them takes minutes, and so does compiling those
 # that no C++ test runs. Under ThreadSanitizer only those that have threads of their own matter.
 set(isa_optimisation -O3)
-set(has_spectral_tests ON)
+set(has_numeric_tests ON)
 if(MEDKERN_SANITIZE)
   set(isa_optimisation -O1)
-  set(tested "euclidean|geodesic|haar")
+  set(tested euclidean geodesic haar)
   if(MEDKERN_SANITIZE STREQUAL "thread")
-    set(has_spectral_tests OFF)
+    set(has_numeric_tests OFF)
   else()
-    string(APPEND tested "|correlation|fourier|spectral")
+    list(APPEND tested convlstm_winograd correlation fourier joint_histogram joint_moments local_ncc
+      segmentation spectral)
   endif()
+  list(JOIN tested "|" tested)
   list(FILTER family_sources INCLUDE REGEX "/(${tested})\\.cpp$")
 endif()
 

@@ -27,12 +27,20 @@ SUMMED = {
     "_dft_kept",
     "_idft_kept",
     "_mode_mix",
+    "_global_ncc_backward",
+    "_local_ncc_loss_backward",
+    "_mutual_information_loss_backward",
     "_segmentation_sums",
     "_segmentation_sums_backward",
     "_spectrum_loss",
     "_tree_paths",
     "boundary_loss",
+    "global_ncc",
+    "local_ncc_loss",
+    "mutual_information_loss",
 }
+# Outputs that tell how a result was found.
+REPORTS = {"_geodesic_info": (1,)}
 # exp and tanh are the device's own.
 ROUNDED = {"convlstm_gates", "_convlstm_gates_backward"}
 OPS = {name: op for name, op in ALL_OPS.items() if op.spec.cuda}
@@ -65,9 +73,11 @@ def assert_equals_cpu_kernel(name: str, sample: Sample) -> None:
     """Bit for bit, the same arithmetic in the same order with no contraction; or closely, where
     sums are cut into other parts or functions are others'."""
     results = emulated()[name](*sample.args), OPS[name](*sample.args)
-    for actual, expected in zip(*map(pytree.tree_leaves, results), strict=True):
+    for i, (actual, expected) in enumerate(zip(*map(pytree.tree_leaves, results), strict=True)):
         assert actual.dtype == expected.dtype
         assert actual.numel() == 0 or actual.stride() == expected.stride()
+        if i in REPORTS.get(name, ()):
+            continue
         if name in SUMMED | ROUNDED:
             torch.testing.assert_close(actual, expected, equal_nan=True)
         else:
@@ -164,6 +174,17 @@ def test_geodesic_sizes(dtype, metric):
         for norm in ("l1", "l2", "linf"):
             edge = (image, spacing, 0.6, metric, norm)
             assert_equals_cpu_kernel("_geodesic_pull", Sample("", (flow, parents, *edge)))
+
+
+def test_geodesic_info():
+    """Tiles of 32 x 32, one after the other; nothing is left to do."""
+    image, starts = torch.zeros(1, 1, 1, 130), torch.full((1, 2, 1, 130), torch.inf)
+    starts[:, :, :, 0] = 0
+    problem = (image, starts, None, torch.ones(1, 2, dtype=torch.float64), 0.5, "l1", "l1", 2)
+    distance, info = emulated()["_geodesic_info"](*problem, torch.inf, "auto", 1)
+    assert torch.equal(distance, OPS["geodesic_distance"](*problem, torch.inf, "auto", 1))
+    assert (info[..., [0, 2, 3]] == torch.tensor([1, 1, 0])).all()
+    assert 2 <= info[..., 1].min() == info[..., 1].max() <= 8
 
 
 def follow_trees(distance, *problem):
@@ -355,3 +376,78 @@ def test_correlation_sizes(dtype):
     for count in (1, 257, 9000):
         p, y = torch.randn(2, 1, count, dtype=dtype), torch.randn(2, 1, count, dtype=dtype)
         assert_equals_cpu_kernel("_correlation_sums", Sample("", (p, y, [], 1, -1.0, 1.0, 0.0)))
+
+
+def image_pair(dtype, *shape):
+    a = torch.rand(shape)
+    return a.to(dtype), (0.5 * (a + torch.rand(shape))).to(dtype)
+
+
+def assert_gradients_equal(name, a, b, *how):
+    """The op and both forms of its backward, on the emulated device and on the CPU."""
+    assert_equals_cpu_kernel(name, Sample("", (a, b, *how)))
+    grad = torch.rand_like(OPS[name](a, b, *how))
+    for both in (False, True):
+        args = (a, b, grad, *how, both)
+        results = emulated()[f"_{name}_backward"](*args), OPS[f"_{name}_backward"](*args)
+        scale = max(results[1].abs().max().item(), 1e-30)
+        actual, expected = (result.double() / scale for result in results)
+        atol = 1e-11 if a.dtype == torch.float64 else 2 * torch.finfo(a.dtype).eps
+        torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_local_ncc_sizes(dtype):
+    """Tiles and their ends, windows beyond the image, and those whose sums leave shared memory."""
+    for i, (space, window) in enumerate(
+        [((40,), 9), ((17, 33), 3), ((1, 1), 5), ((5, 3), 21), ((18, 3, 35), 5), ((2, 5, 7), 1)]
+    ):
+        a, b = image_pair(dtype, 2, 2, *space)
+        how = (window, 1e-3, i % 2 == 0, i % 3 != 1, i % 2 == 1)
+        assert_gradients_equal("local_ncc_loss", a, b, *how)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_local_ncc_with_an_offset_sizes(dtype):
+    """As raw CT: the sums are those of the images less one of their own values."""
+    a, b = (image.mul(256).round() / 256 for image in image_pair(dtype, 1, 2, 19, 34))
+    how = (9, 1e-5, True, True, False)
+    there = emulated()["local_ncc_loss"](a + 1000, b + 1000, *how)
+    assert torch.equal(there, emulated()["local_ncc_loss"](b + 1000, a + 1000, *how))
+    torch.testing.assert_close(there, OPS["local_ncc_loss"](a + 1000, b + 1000, *how))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_global_ncc_sizes(dtype):
+    for shape in ((2, 3, 4097), (1, 1, 1), (3, 1, 9, 11), (1, 2, 5000)):
+        assert_gradients_equal("global_ncc", *image_pair(dtype, *shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_mutual_information_sizes(dtype):
+    """Histograms of four warps, of one, and those that leave shared memory; values to clamp."""
+    for shape, *how in (
+        ((2, 2, 4, 33), 32, 0.5, False),
+        ((1, 1, 3), 6, 0.5, True),
+        ((1, 1, 5, 7), 100, 2.0, False),
+        ((1, 2, 40), 130, 16.0, False),
+    ):
+        a, b = (2 * image - 0.5 for image in image_pair(dtype, *shape))
+        assert_gradients_equal("mutual_information_loss", a, b, *how)
+
+
+@pytest.mark.parametrize("order", ["0", "1", "7"])
+def test_similarity_in_any_order(order, monkeypatch):
+    """The same bits, whatever the order of threads and blocks, and in any batch."""
+    a, b = torch.rand(2, 3, 2, 9, 40, generator=torch.Generator().manual_seed(1)).unbind()
+    a, b = a.unsqueeze(1), b.unsqueeze(1)
+    for name, how in (
+        ("local_ncc_loss", (5, 1e-5, True, True, False)),
+        ("global_ncc", ()),
+        ("mutual_information_loss", (16, 0.5, False)),
+    ):
+        monkeypatch.setenv("MEDKERN_EMULATION_ORDER", "0")
+        expected = emulated()[name](a, b, *how)
+        monkeypatch.setenv("MEDKERN_EMULATION_ORDER", order)
+        assert torch.equal(emulated()[name](a, b, *how), expected)
+        assert torch.equal(emulated()[name](a[1:2], b[1:2], *how), expected[1:2])

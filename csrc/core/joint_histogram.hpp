@@ -19,7 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "boundary.hpp"
+#include "common/float_type.hpp"
 
 namespace medkern {
 
@@ -47,6 +47,20 @@ struct ParzenWindow {
   int64_t padded_size() const { return (bins + 2 * margin()) * pitch(); }
   int64_t at(int64_t k, int64_t l) const { return (k + margin()) * pitch() + l + margin(); }
 };
+
+// The four taps of a cubic B-spline, t in 0..1 from the second, and their derivatives in t.
+template <class V>
+MEDKERN_INLINE void spline_taps(V t, V (&values)[4], V (&slopes)[4]) {
+  const V rest = 1.0 - t;
+  values[0] = rest * rest * rest / 6.0;
+  values[1] = (4.0 - t * t * (6.0 - 3.0 * t)) / 6.0;
+  values[2] = (4.0 - rest * rest * (6.0 - 3.0 * rest)) / 6.0;
+  values[3] = t * t * t / 6.0;
+  slopes[0] = -0.5 * rest * rest;
+  slopes[1] = t * (1.5 * t - 2.0);
+  slopes[2] = rest * (2.0 - 1.5 * rest);
+  slopes[3] = 0.5 * t * t;
+}
 
 struct JointHistogramProblem {
   int64_t batch = 0, voxels = 0;

@@ -79,11 +79,8 @@ struct ParzenTile {
 
   template <bool Slopes>
   MEDKERN_INLINE void spline(V t, V scale, int64_t i) {
-    const V rest = 1.0 - t;
-    const V values[4] = {rest * rest * rest / 6.0, (4.0 - t * t * (6.0 - 3.0 * t)) / 6.0,
-                         (4.0 - rest * rest * (6.0 - 3.0 * rest)) / 6.0, t * t * t / 6.0};
-    const V steps[4] = {-0.5 * rest * rest, t * (1.5 * t - 2.0), rest * (2.0 - 1.5 * rest),
-                        0.5 * t * t};
+    V values[4], steps[4];
+    spline_taps(t, values, steps);
     for (int k = 0; k < 4; ++k) {
       store(weights + k * tile + i, values[k]);
       if (Slopes) store(slopes + k * tile + i, steps[k] * scale);

@@ -12,7 +12,7 @@
 
 #include <cstdint>
 
-#include "boundary.hpp"
+#include "common/float_type.hpp"
 
 namespace medkern {
 

@@ -22,7 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "boundary.hpp"
+#include "common/float_type.hpp"
 
 namespace medkern {
 
@@ -46,9 +46,9 @@ struct LocalNccProblem {
   void* coefficients = nullptr;  // [volumes at hand, 3 or 5, z, y, x]: P Q T, or P Q T R U
   void* grads = nullptr;         // [volumes / channels, 1 or 2, channels, z, y, x], as the images
 
-  int64_t voxels() const { return size[0] * size[1] * size[2]; }
-  int64_t count() const { return window[0] * window[1] * window[2]; }
-  int64_t planes() const { return both ? 5 : 3; }
+  MEDKERN_INLINE int64_t voxels() const { return size[0] * size[1] * size[2]; }
+  MEDKERN_INLINE int64_t count() const { return window[0] * window[1] * window[2]; }
+  MEDKERN_INLINE int64_t planes() const { return both ? 5 : 3; }
 };
 
 // A work unit: part of one volume.

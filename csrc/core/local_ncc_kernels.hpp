@@ -3,6 +3,7 @@
 
 #include "common/simd.hpp"
 #include "local_ncc.hpp"
+#include "local_ncc_window.hpp"
 #include "rows.hpp"
 
 namespace medkern::MEDKERN_ISA {
@@ -215,46 +216,17 @@ struct LocalNccRun {
     }
   }
 
-  // What a row of windows shares. All sums are n times those of the formulas: exact for integers.
-  struct Row {
-    double n, inside_zy, centre_a, centre_b, least, offset;
+  static LocalNccRow row_of(const Frame& f, const Images& images, int64_t z, int64_t y) {
+    return {f.p, static_cast<double>(f.inside_of(0, z) * f.inside_of(1, y)), images.centre_a,
+            images.centre_b};
+  }
 
-    Row(const Frame& f, const Images& images, int64_t z, int64_t y)
-        : n(static_cast<double>(f.p.count())),
-          inside_zy(static_cast<double>(f.inside_of(0, z) * f.inside_of(1, y))),
-          centre_a(images.centre_a),
-          centre_b(images.centre_b),
-          least(n * f.p.least),
-          offset(n * n * f.p.offset) {}
-  };
-
-  struct Windows {
-    V sum_a, sum_b, cross, var_a, var_b, denominator;
-    Vec<int64_t> varies_a, varies_b;
-
-    MEDKERN_INLINE Windows(const Row& r, const double* const (&sums)[kMoments],
-                           const double* inside_x, int64_t i) {
-      const V a = load<double>(sums[0] + i), b = load<double>(sums[1] + i);
-      const V inside = r.inside_zy * load<double>(inside_x + i), outside = r.n - inside;
-      const V mass_a = inside * r.centre_a, mass_b = inside * r.centre_b;
-      sum_a = a - outside * r.centre_a;
-      sum_b = b - outside * r.centre_b;
-      var_a = (r.n * load<double>(sums[2] + i) - a * a) + outside * (r.centre_a * (a + a + mass_a));
-      var_b = (r.n * load<double>(sums[3] + i) - b * b) + outside * (r.centre_b * (b + b + mass_b));
-      cross = (r.n * load<double>(sums[4] + i) - a * b) +
-              outside * (r.centre_a * b + r.centre_b * (a + mass_a));
-      varies_a = ~(var_a <= r.least);  // NaN varies
-      varies_b = ~(var_b <= r.least);
-      const V least = V{} + r.least;
-      var_a = varies_a ? var_a : least;
-      var_b = varies_b ? var_b : least;
-      denominator = var_a * var_b + r.offset;
-    }
-  };
-
-  static MEDKERN_INLINE V root(V x) {
-    for (int i = 0; i < lanes; ++i) x[i] = __builtin_sqrt(x[i]);
-    return x;
+  static MEDKERN_INLINE LocalNccWindow<V> window_at(const Frame& f, const LocalNccRow& row,
+                                                    const double* const (&sums)[kMoments],
+                                                    int64_t i) {
+    V at[kMoments];
+    for (int k = 0; k < kMoments; ++k) at[k] = load<double>(sums[k] + i);
+    return {row, at, load<double>(f.inside_x + i)};
   }
 
   static void forward(const Problem& p, int64_t begin, int64_t end, void* scratch) {
@@ -263,11 +235,9 @@ struct LocalNccRun {
       const Images images(p, f.t.volume);
       double *cc = f.result, *total = f.result + f.pitch;
       each_row(f, images, [&](int64_t z, int64_t y, const double* const(&sums)[kMoments]) {
-        const Row row(f, images, z, y);
+        const LocalNccRow row = row_of(f, images, z, y);
         for (int64_t i = 0; i < f.count; i += lanes) {
-          const Windows w(row, sums, f.inside_x, i);
-          const V value =
-              p.squared ? w.cross * w.cross / w.denominator : w.cross / root(w.denominator);
+          const V value = window_at(f, row, sums, i).correlation(p.squared);
           store(cc + i, value);
           store(total + i, load<double>(total + i) + value);
         }
@@ -296,27 +266,16 @@ struct LocalNccRun {
         for (int64_t i = 0; i < f.pitch; ++i) g[i] = weight;
       }
       each_row(f, images, [&](int64_t z, int64_t y, const double* const(&sums)[kMoments]) {
-        const Row row(f, images, z, y);
+        const LocalNccRow row = row_of(f, images, z, y);
         const int64_t at = f.row_at(z, y) + f.t.begin[2];
         if (p.weight_per_voxel) {
           widen_row(weights + f.t.volume * p.voxels() + at, f.count, 0.0, g);
         }
         for (int64_t i = 0; i < f.count; i += lanes) {
-          const Windows w(row, sums, f.inside_x, i);
-          const V scaled = row.n * load<double>(g + i);
-          const V inverse = 1.0 / w.denominator;
-          const V slope = p.squared ? w.cross * inverse : root(inverse);
-          // 2 dcc/dA = -2 cc B / D, or -cc B / D where not squared
-          const V pull = (scaled * (p.squared ? -2.0 : -1.0)) * (w.cross * slope) * inverse;
-          const V by_cross = (p.squared ? 2.0 : 1.0) * scaled * slope;
-          const V by_a = w.varies_a ? pull * w.var_b : V{};
-          const V by_b = w.varies_b ? pull * w.var_a : V{};
-          store(out + i, by_cross);
-          store(out + f.pitch + i, by_a);
-          store(out + 2 * f.pitch + i, (by_cross * w.sum_b + by_a * w.sum_a) / -row.n);
-          if (!p.both) continue;
-          store(out + 3 * f.pitch + i, by_b);
-          store(out + 4 * f.pitch + i, (by_cross * w.sum_a + by_b * w.sum_b) / -row.n);
+          V values[5];
+          window_at(f, row, sums, i).coefficients(row, p.squared, load<double>(g + i), values);
+          for (int k = 0; k < 3; ++k) store(out + k * f.pitch + i, values[k]);
+          for (int k = 3; k < 5 && p.both; ++k) store(out + k * f.pitch + i, values[k]);
         }
         for (int64_t k = 0; k < p.planes(); ++k) {
           narrow_row(out + k * f.pitch, f.count, planes + k * p.voxels() + at);

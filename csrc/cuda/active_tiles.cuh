@@ -72,22 +72,22 @@ inline TileGrid tile_grid_for(const Grid& grid, int connectivity) {
 struct TileQueue {
   int32_t* list[2];
   int32_t* queued;
-  unsigned* counts;  // of round r: r % 3
+  unsigned* counts;  // of round r: r % 3; entry 3: rounds that had tiles to visit
 };
 
 inline int64_t tile_queue_bytes(int64_t tiles) {
-  return static_cast<int64_t>(3 * sizeof(unsigned)) +
+  return static_cast<int64_t>(4 * sizeof(unsigned)) +
          3 * tiles * static_cast<int64_t>(sizeof(int32_t));
 }
 
 inline TileQueue tile_queue(void* workspace, int64_t tiles) {
   auto* counts = static_cast<unsigned*>(workspace);
-  auto* words = reinterpret_cast<int32_t*>(counts + 3);
+  auto* words = reinterpret_cast<int32_t*>(counts + 4);
   return {{words, words + tiles}, words + 2 * tiles, counts};
 }
 
 inline LaunchError clear_counts(const TileQueue& queue, Stream stream) {
-  return clear_device(queue.counts, 3 * sizeof(unsigned), stream);
+  return clear_device(queue.counts, 4 * sizeof(unsigned), stream);
 }
 
 MEDKERN_DEVICE_INLINE void append(const TileQueue& queue, int64_t tile, int round) {
@@ -260,8 +260,11 @@ MEDKERN_DEVICE_INLINE void visit_tile(const Front& front, const TileGrid& g, con
 template <class Tile, class Front>
 MEDKERN_DEVICE_INLINE void visit_queued_tiles(const Front& front, const TileGrid& g,
                                               const TileQueue& queue, int round) {
-  if (blockIdx.x == 0 && threadIdx.x == 0) queue.counts[(round + 2) % 3] = 0;
   const unsigned count = queue.counts[round % 3];
+  if (blockIdx.x == 0 && threadIdx.x == 0) {
+    queue.counts[(round + 2) % 3] = 0;
+    if (count > 0) queue.counts[3] = static_cast<unsigned>(round) + 1;
+  }
   for (unsigned i = blockIdx.x; i < count; i += gridDim.x) {
     visit_tile<Tile>(front, g, queue, queue.list[round % 2][i], round);
   }

@@ -11,9 +11,9 @@
 
 #include <cmath>
 
+#include "block_sums.cuh"
 #include "boundary.hpp"
 #include "core/common/storage.hpp"
-#include "grid_stride.cuh"
 
 namespace medkern::MEDKERN_ISA {
 
@@ -74,28 +74,6 @@ MEDKERN_DEVICE_INLINE auto softmax(const BoundaryPixel<S, M>& pixel) {
   }
   sum.weighted /= sum.total;
   return sum;
-}
-
-// Sums each of `values` over the block; thread 0 has the result. The shared array is free again
-// after the next barrier.
-MEDKERN_DEVICE_INLINE void block_sums(double (&values)[kBoundarySums]) {
-  MEDKERN_SHARED(double[kBoundarySums], of_warp, kThreads / 32);
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  for (double& value : values) {
-    for (int offset = 16; offset > 0; offset /= 2) {
-      value += __shfl_down_sync(0xffffffffu, value, offset);
-    }
-  }
-  if (lane == 0) {
-    for (int i = 0; i < kBoundarySums; ++i) of_warp[warp][i] = values[i];
-  }
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (int i = 0; i < kBoundarySums; ++i) {
-    double sum = 0;
-    for (int w = 0; w < kThreads / 32; ++w) sum += of_warp[w][i];
-    values[i] = sum;
-  }
 }
 
 // Block `sample * parts + part` adds up every parts-th run of kThreads pixels.

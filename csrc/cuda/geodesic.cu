@@ -11,7 +11,7 @@ int64_t tiles_of(const GeodesicArrays& a) {
 }
 
 template <class Tile, class T>
-LaunchError spread(const GeodesicArrays& a, void* workspace, Stream stream) {
+LaunchError spread(const GeodesicArrays& a, void* workspace, Stream stream, unsigned* rounds) {
   const int64_t items = a.batch * a.classes, tiles = tiles_of(a), count = items * a.grid.count();
   if (tiles > INT32_MAX) return LaunchError("the distances exceed 2^31 tiles");
   const TileGrid g = tile_grid<Tile>(a.grid, a.connectivity);
@@ -29,13 +29,15 @@ LaunchError spread(const GeodesicArrays& a, void* workspace, Stream stream) {
   if (!error.ok()) return error;
   MEDKERN_LAUNCH(geodesic_fwd_finish_kernel<T>, blocks_for(count), kThreads, 0, stream,
                  static_cast<T*>(a.distance), count);
-  return launch_error();
+  const LaunchError finished = launch_error();
+  if (!finished.ok() || rounds == nullptr) return finished;
+  return read_device(*rounds, &queue.counts[3], stream);
 }
 
 template <class T>
-LaunchError solve(const GeodesicArrays& a, void* workspace, Stream stream) {
-  return is_flat(a.grid) ? spread<FlatTile, T>(a, workspace, stream)
-                         : spread<CubeTile, T>(a, workspace, stream);
+LaunchError solve(const GeodesicArrays& a, void* workspace, Stream stream, unsigned* rounds) {
+  return is_flat(a.grid) ? spread<FlatTile, T>(a, workspace, stream, rounds)
+                         : spread<CubeTile, T>(a, workspace, stream, rounds);
 }
 
 }  // namespace
@@ -45,10 +47,11 @@ int64_t geodesic_workspace_bytes(const GeodesicArrays& a) {
   return MEDKERN_ISA::tile_queue_bytes(MEDKERN_ISA::tiles_of(a));
 }
 
-LaunchError launch_geodesic(const GeodesicArrays& a, bool float64, void* workspace, Stream stream) {
+LaunchError launch_geodesic(const GeodesicArrays& a, bool float64, void* workspace, Stream stream,
+                            unsigned* rounds) {
   if (a.batch * a.classes * a.grid.count() == 0) return {};
-  return float64 ? MEDKERN_ISA::solve<double>(a, workspace, stream)
-                 : MEDKERN_ISA::solve<float>(a, workspace, stream);
+  return float64 ? MEDKERN_ISA::solve<double>(a, workspace, stream, rounds)
+                 : MEDKERN_ISA::solve<float>(a, workspace, stream, rounds);
 }
 
 }  // namespace medkern

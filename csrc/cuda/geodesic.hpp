@@ -33,9 +33,11 @@ struct GeodesicArrays {
 int64_t geodesic_workspace_bytes(const GeodesicArrays& a);
 
 // Fills a.distance with the exact distances. Waits for the stream once in a while, to learn whether
-// anything is left to do. The caller has checked lam and spacing; an edge of negative weight, which
-// only the device can see, counts as zero.
-LaunchError launch_geodesic(const GeodesicArrays& a, bool float64, void* workspace, Stream stream);
+// anything is left to do, and for `rounds`, where it is given: those in which tiles were visited.
+// The caller has checked lam and spacing; an edge of negative weight, which only the device can
+// see, counts as zero.
+LaunchError launch_geodesic(const GeodesicArrays& a, bool float64, void* workspace, Stream stream,
+                            unsigned* rounds = nullptr);
 
 int64_t geodesic_parents_workspace_bytes(const GeodesicArrays& a);
 

@@ -42,10 +42,10 @@ class DeviceProblem {
   const int connectivity_;
 };
 
-Tensor distance(const Tensor& image, const Tensor& starts, const std::optional<Tensor>& mask,
-                const Tensor& spacing, double lam, const std::string& metric,
-                const std::string& channel_norm, int64_t connectivity, double limit,
-                const std::string& method, int64_t) {
+Tensor solve(const Tensor& image, const Tensor& starts, const std::optional<Tensor>& mask,
+             const Tensor& spacing, double lam, const std::string& metric,
+             const std::string& channel_norm, int64_t connectivity, double limit,
+             const std::string& method, unsigned* rounds) {
   STD_TORCH_CHECK(limit >= 0, "limit must not be negative or NaN");
   STD_TORCH_CHECK(parse_geodesic_method(method) != GeodesicMethod::raster,
                   "method must not be raster on a GPU, where all methods are one, and exact");
@@ -56,8 +56,38 @@ Tensor distance(const Tensor& image, const Tensor& starts, const std::optional<T
   if (problem.empty()) return out;
   const GeodesicArrays arrays = problem.arrays(out.data_ptr(), limit);
   const Tensor workspace = device_bytes(out, geodesic_workspace_bytes(arrays));
-  check_launch(launch_geodesic(arrays, problem.float64(), workspace.data_ptr(), scope.stream()));
+  check_launch(
+      launch_geodesic(arrays, problem.float64(), workspace.data_ptr(), scope.stream(), rounds));
   return out;
+}
+
+Tensor distance(const Tensor& image, const Tensor& starts, const std::optional<Tensor>& mask,
+                const Tensor& spacing, double lam, const std::string& metric,
+                const std::string& channel_norm, int64_t connectivity, double limit,
+                const std::string& method, int64_t) {
+  return solve(image, starts, mask, spacing, lam, metric, channel_norm, connectivity, limit, method,
+               nullptr);
+}
+
+// Rounds are those of the whole batch, which is solved at once.
+std::tuple<Tensor, Tensor> info(const Tensor& image, const Tensor& starts,
+                                const std::optional<Tensor>& mask, const Tensor& spacing,
+                                double lam, const std::string& metric,
+                                const std::string& channel_norm, int64_t connectivity, double limit,
+                                const std::string& method, int64_t) {
+  unsigned rounds = 0;
+  const Tensor out = solve(image, starts, mask, spacing, lam, metric, channel_norm, connectivity,
+                           limit, method, &rounds);
+  const int64_t code =
+      static_cast<int64_t>(GeodesicMethod::tiles) - static_cast<int64_t>(GeodesicMethod::bucket);
+  const double row[4] = {static_cast<double>(code), static_cast<double>(rounds), 1, 0};
+  Tensor info = empty_strided(starts, {starts.size(0), starts.size(1), 4},
+                              {4 * starts.size(1), 4, 1}, ScalarType::Double);
+  for (int64_t k = 0; k < 4; ++k) {
+    Tensor column = torch::stable::select(info, 2, k);
+    torch::stable::fill_(column, row[k]);
+  }
+  return {out, info};
 }
 
 Tensor parents(const Tensor& distance, const Tensor& image, const Tensor& starts,
@@ -110,6 +140,7 @@ struct DeviceTrees {
 MEDKERN_DEVICE_LIBRARY(m) {
   using namespace medkern;
   m.impl("geodesic_distance", TORCH_BOX(&distance));
+  m.impl("_geodesic_info", TORCH_BOX(&info));
   m.impl("_geodesic_parents", TORCH_BOX(&parents));
   m.impl("_geodesic_pull", TORCH_BOX(&pull));
   m.impl("_tree_paths", TORCH_BOX(&GeodesicOps<DeviceTrees>::tree_paths));

@@ -693,7 +693,6 @@ _geodesic_info: Op = register(
         samples=_info_samples,
         autocast="float32",
         dtypes=FLOATS,
-        cuda=False,
     )
 )
 _geodesic_parents: Op = register(
