@@ -71,7 +71,8 @@ target_compile_options(device PRIVATE
 
 # The fixpoints of distances are unique only in a fixed arithmetic, and noise must be the CPU's: no
 # contraction.
-foreach(family IN ITEMS augment barrier euclidean geodesic geodesic_tree)
+foreach(family IN ITEMS augment barrier euclidean field geodesic geodesic_tree warp warp_bfloat16 warp_double
+    warp_float warp_half)
   set_source_files_properties(csrc/cuda/${family}.cu PROPERTIES
     COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>")
 endforeach()

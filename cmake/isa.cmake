@@ -19,7 +19,7 @@ list(FILTER family_sources EXCLUDE REGEX "dispatch\\.cpp$")
 set(isa_optimisation -O3)
 if(MEDKERN_SANITIZE)
   set(isa_optimisation -O1)
-  list(FILTER family_sources INCLUDE REGEX "/(euclidean|geodesic|haar)\\.cpp$")
+  list(FILTER family_sources INCLUDE REGEX "/(euclidean|field|geodesic|haar|warp)\\.cpp$")
 endif()
 
 add_library(medkern_kernels STATIC csrc/isa/dispatch.cpp)

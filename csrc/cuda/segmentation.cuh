@@ -11,8 +11,8 @@
 
 #include <cmath>
 
+#include "block_sums.cuh"
 #include "core/common/storage.hpp"
-#include "grid_stride.cuh"
 #include "segmentation.hpp"
 
 namespace medkern::MEDKERN_ISA {
@@ -87,28 +87,6 @@ MEDKERN_DEVICE_INLINE C sigmoid(C z) {
   return (z < C{} ? e : C{1}) / (C{1} + e);
 }
 
-// Sums each of `values` over the block; thread 0 has the result. The shared array is free again
-// after the next barrier.
-MEDKERN_DEVICE_INLINE void segmentation_block_sums(double (&values)[kSegmentationSums]) {
-  MEDKERN_SHARED(double[kSegmentationSums], of_warp, kThreads / 32);
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  for (double& value : values) {
-    for (int offset = 16; offset > 0; offset /= 2) {
-      value += __shfl_down_sync(0xffffffffu, value, offset);
-    }
-  }
-  if (lane == 0) {
-    for (int i = 0; i < kSegmentationSums; ++i) of_warp[warp][i] = values[i];
-  }
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (int i = 0; i < kSegmentationSums; ++i) {
-    double sum = 0;
-    for (int w = 0; w < kThreads / 32; ++w) sum += of_warp[w][i];
-    values[i] = sum;
-  }
-}
-
 // Block `sample * parts + part`.
 template <class S, bool softmax>
 MEDKERN_GLOBAL void segmentation_fwd_parts_kernel(SegmentationArrays a, int64_t parts,
@@ -141,7 +119,7 @@ MEDKERN_GLOBAL void segmentation_fwd_parts_kernel(SegmentationArrays a, int64_t 
       const C terms[kSegmentationSums] = {p * y, p, p * p, y, y * y, surprise, C{1}};
       for (int i = 0; i < kSegmentationSums; ++i) sums[i] += static_cast<double>(terms[i]);
     }
-    segmentation_block_sums(sums);
+    block_sums(sums);
     if (threadIdx.x == 0) {
       double* out = partial + (block * a.classes + k) * kSegmentationSums;
       for (int i = 0; i < kSegmentationSums; ++i) out[i] = sums[i];
@@ -159,7 +137,7 @@ MEDKERN_GLOBAL void segmentation_fwd_total_kernel(const double* partial, int64_t
     const double* mine = partial + ((sample * parts + part) * classes + k) * kSegmentationSums;
     for (int i = 0; i < kSegmentationSums; ++i) sums[i] += mine[i];
   }
-  segmentation_block_sums(sums);
+  block_sums(sums);
   if (threadIdx.x != 0) return;
   double* out = total + (sample * classes + k) * kSegmentationSums;
   for (int i = 0; i < kSegmentationSums; ++i) out[i] = sums[i];
