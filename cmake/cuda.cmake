@@ -72,8 +72,8 @@ target_compile_options(device PRIVATE
 # The fixpoints of distances are unique only in a fixed arithmetic; noise, and the rings that
 # frequencies are in, must be the CPU's; and small differences of large sums those that the tests
 # see: no contraction.
-foreach(family IN ITEMS augment barrier correlation euclidean geodesic geodesic_tree joint_histogram
-    joint_moments local_ncc)
+foreach(family IN ITEMS augment barrier correlation euclidean field geodesic geodesic_tree
+    joint_histogram joint_moments local_ncc warp warp_bfloat16 warp_double warp_float warp_half)
   set_source_files_properties(csrc/cuda/${family}.cu PROPERTIES
     COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>")
 endforeach()

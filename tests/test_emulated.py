@@ -34,10 +34,12 @@ SUMMED = {
     "_segmentation_sums_backward",
     "_spectrum_loss",
     "_tree_paths",
+    "_warp_transpose",
     "boundary_loss",
     "global_ncc",
     "local_ncc_loss",
     "mutual_information_loss",
+    "diffusion_smoothness_loss",
 }
 # Outputs that tell how a result was found.
 REPORTS = {"_geodesic_info": (1,)}
@@ -451,3 +453,93 @@ def test_similarity_in_any_order(order, monkeypatch):
         monkeypatch.setenv("MEDKERN_EMULATION_ORDER", order)
         assert torch.equal(emulated()[name](a, b, *how), expected)
         assert torch.equal(emulated()[name](a[1:2], b[1:2], *how), expected[1:2])
+
+
+WARPS = [("linear", "zeros"), ("linear", "reflection"), ("cubic", "border"), ("nearest", "zeros")]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("how", WARPS)
+def test_warp_sizes(dtype, how):
+    """Positions beside and far outside the image, lost ones, channels in groups with a rest."""
+    for size, out, channels in (((5, 9), (3, 100), 11), ((3, 4, 5), (2, 3, 65), 3)):
+        image = torch.randn(2, channels, *size).to(dtype)
+        u = 3 * torch.randn(2, len(size), *out)
+        special = torch.tensor([torch.nan, torch.inf, 1e30, -1e9, 0.5, -1])
+        u.flatten()[:: u.numel() // 6 + 1] = special
+        grad = torch.randn(2, channels, *out).to(dtype)
+        for normalized in (False, True):
+            rest = (*how, normalized)
+            assert_same_values("warp", (image, u, *rest))
+            assert_same_values("_warp_slope", (grad, image, u.to(dtype), *rest))
+            assert_same_values("_warp_transpose", (grad, u, list(size), *rest))
+
+
+def assert_same_values(name, args):
+    actual, expected = emulated()[name](*args), OPS[name](*args)
+    close = {"rtol": 0, "atol": 0}
+    if name in SUMMED:  # the CPU adds up to a hundred floats in a voxel
+        eps = torch.finfo(actual.dtype).eps
+        close = {"rtol": 2 * eps, "atol": 1e-12 if actual.dtype == torch.float64 else 1e-4}
+    torch.testing.assert_close(actual, expected, equal_nan=True, **close)
+
+
+@pytest.mark.parametrize("order", ["0", "7"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_image_gradients_are_sums_in_no_order(order, dtype, monkeypatch):
+    """Nearer to the exact sum than any addition of floats: its rounding, and hardly more; of
+    thousands of terms of all magnitudes in one voxel as well."""
+    monkeypatch.setenv("MEDKERN_EMULATION_ORDER", order)
+    generator = torch.Generator().manual_seed(3)
+    grad = torch.randn(1, 2, 40, 50, generator=generator, dtype=torch.float64)
+    grad *= 10.0 ** torch.randint(-30, 30, grad.shape, generator=generator)
+    u = torch.randn(1, 2, 40, 50, generator=generator, dtype=torch.float64)
+    u = (1024 * u).round() / 1024  # weights are exact
+    u[..., 25:] = -1e6  # with a border: all in one column
+    args = (u.to(dtype), [40, 50], "linear", "border", False)
+    actual = emulated()["_warp_transpose"](grad.to(dtype), *args)
+    again = emulated()["_warp_transpose"](grad.to(dtype), *args)
+    assert torch.equal(actual, again)
+    wide = (u.to(dtype).double(), *args[1:])
+    exact = OPS["_warp_transpose"](grad.to(dtype).double(), *wide)
+    sizes = OPS["_warp_transpose"](grad.to(dtype).double().abs(), *wide)
+    eps = torch.finfo(dtype).eps
+    # Terms are rounded before they are added; of float64 it is the oracle that errs.
+    bound = (2 if dtype == torch.float32 else 32) * eps * sizes + torch.finfo(dtype).tiny
+    assert ((actual.double() - exact).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_image_gradients_of_special_values(dtype):
+    """Infinities and NaN stay in their voxels; the smallest and the largest numbers are exact."""
+    tiny, largest = torch.finfo(dtype).smallest_normal / 4, torch.finfo(dtype).max
+    values = [torch.inf, -torch.inf, torch.nan, tiny, -largest, 1, largest, largest, 0]
+    targets = [0, 1, 2, 3, 4, 5, 6, 6, 7]
+    values += [torch.inf, -torch.inf, torch.inf, 1, torch.nan, largest, torch.inf]
+    targets += [8, 8, 9, 9, 10, 10, 0]
+    grad = torch.tensor(values, dtype=dtype).view(1, 1, 1, -1)
+    u = torch.zeros(1, 2, 1, len(values), dtype=torch.float64)
+    u[0, 1, 0] = torch.tensor(targets) - torch.arange(len(values))
+    args = (grad, u, [1, 12], "nearest", "zeros", False)
+    got = emulated()["_warp_transpose"](*args)
+    expected = [torch.inf, -torch.inf, torch.nan, tiny, -largest, 1, torch.inf, 0]
+    expected += [torch.nan, torch.inf, torch.nan, 0]
+    expected = torch.tensor(expected, dtype=dtype)
+    torch.testing.assert_close(got.flatten(), expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_field_sizes(dtype):
+    for space in ((33, 100), (2, 1000), (5, 7, 65), (1, 9), (3, 1, 2)):
+        u = (2 * torch.randn(2, len(space), *space)).to(dtype)
+        spacing = torch.rand(2, len(space), dtype=torch.float64) + 0.5
+        determinant = torch.randn(2, 1, *space).to(dtype)
+        each = torch.rand(2, 1, dtype=torch.promote_types(dtype, torch.float32))
+        for name, args in (
+            ("_jacobian_folding", (u, spacing)),
+            ("_jacobian_backward", (determinant, u, spacing)),
+            ("diffusion_smoothness_loss", (u, spacing, "l1")),
+            ("diffusion_smoothness_loss", (u, spacing, "l2")),
+            ("_diffusion_smoothness_loss_backward", (each, u, spacing, "l2")),
+        ):
+            assert_equals_cpu_kernel(name, Sample("", args))

@@ -320,6 +320,15 @@ def test_nan_in_the_image_spreads_to_its_readers():
     assert not mk.warp(x, far).isnan().any()
 
 
+def test_infinite_gradients_stay_in_their_voxels():
+    """A tap of weight 0 takes nothing, not even 0 times infinity."""
+    grad = torch.ones(1, 1, 4, 40)
+    grad[0, 0, 1, 7], grad[0, 0, 2, 9] = torch.inf, torch.nan
+    still = torch.zeros(1, 2, 4, 40)
+    got = torch.ops.medkern._warp_transpose(grad, still, [4, 40], "linear", "zeros", False)
+    torch.testing.assert_close(got, grad, rtol=0, atol=0, equal_nan=True)
+
+
 def test_bits_do_not_depend_on_threads_or_layout():
     x, u = problem((19, 21, 37), channels=5, scale=6.0, dtype=torch.float32)
     before = torch.get_num_threads()

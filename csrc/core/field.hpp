@@ -43,6 +43,17 @@ struct FieldProblem {
   MEDKERN_INLINE int64_t channel_rows() const { return channels * sample_rows(); }
 };
 
+// A sample's loss from its sums along z, y and x.
+MEDKERN_INLINE double smoothness_total(const FieldProblem& p, const double (&sums)[3],
+                                       const double (&length)[3]) {
+  double total = 0;
+  for (int axis = 0; axis < 3; ++axis) {
+    if (p.weight[axis] == 0) continue;
+    total += sums[axis] * p.weight[axis] / (p.squares ? length[axis] * length[axis] : length[axis]);
+  }
+  return total;
+}
+
 // scratch: field_scratch(problem) bytes.
 using FieldKernel = void (*)(const FieldProblem&, int64_t begin, int64_t end, void* scratch);
 

@@ -3,6 +3,7 @@
 
 #include "common/storage.hpp"
 #include "field.hpp"
+#include "field_point.hpp"
 
 namespace medkern::MEDKERN_ISA {
 
@@ -14,8 +15,9 @@ struct FieldRun {
   // The rows that the differences at a row read, of the components z, y, x; `scale` is one over the
   // distance of the two that are subtracted, 0 along an axis of size 1.
   struct Rows {
-    const S *middle[3], *before[3][2], *after[3][2];  // [component][axis z, y]
-    C scale[2], inside, ends;                         // inside, ends: along x
+    const S *before[3][2], *after[3][2];  // [component][axis z, y]
+    const S* along[3];                    // [component], for x
+    C scale[2], inside, ends;             // inside, ends: along x
   };
 
   static C scale_at(const FieldProblem& p, int64_t sample, int axis, int64_t x) {
@@ -35,11 +37,12 @@ struct FieldRun {
         middle = static_cast<const S*>(p.u) + (sample * p.axes + component) * p.voxels() +
                  z * step[0] + y * step[1];
       }
-      rows.middle[i] = middle;
+      rows.along[i] = p.size[2] > 1 ? middle : zeros;
       for (int axis = 0; axis < 2; ++axis) {
-        const bool moves = component >= 0;
-        rows.before[i][axis] = middle - (moves && at[axis] > 0 ? step[axis] : 0);
-        rows.after[i][axis] = middle + (moves && at[axis] + 1 < p.size[axis] ? step[axis] : 0);
+        const bool moves = component >= 0 && p.size[axis] > 1;
+        const S* row = moves ? middle : zeros;
+        rows.before[i][axis] = row - (moves && at[axis] > 0 ? step[axis] : 0);
+        rows.after[i][axis] = row + (moves && at[axis] + 1 < p.size[axis] ? step[axis] : 0);
       }
     }
     for (int axis = 0; axis < 2; ++axis) rows.scale[axis] = scale_at(p, sample, axis, at[axis]);
@@ -48,9 +51,7 @@ struct FieldRun {
     return rows;
   }
 
-  struct Vector {
-    C z, y, x;
-  };
+  using Vector = FieldVector<C>;
 
   static MEDKERN_INLINE C value(const S* row, int64_t x) { return load_one<C>(row + x); }
 
@@ -61,17 +62,13 @@ struct FieldRun {
     C d[3];
     for (int i = 0; i < 3; ++i) {
       if constexpr (Axis == 2) {
-        d[i] = (value(r.middle[i], high) - value(r.middle[i], low)) * scale;
+        d[i] = (value(r.along[i], high) - value(r.along[i], low)) * scale;
       } else {
         d[i] = (value(r.after[i][Axis], x) - value(r.before[i][Axis], x)) * r.scale[Axis];
       }
     }
     d[Axis] += 1;
     return {d[0], d[1], d[2]};
-  }
-
-  static MEDKERN_INLINE Vector cross(const Vector& a, const Vector& b) {
-    return {a.y * b.x - a.x * b.y, a.x * b.z - a.z * b.x, a.z * b.y - a.y * b.z};
   }
 
   // body(x, low, high, scale) for every voxel of a row.
@@ -94,7 +91,7 @@ struct FieldRun {
       each_voxel(r, n, [&](int64_t x, int64_t low, int64_t high, C scale) {
         const Vector a = column<0>(r, x, low, high, scale), b = column<1>(r, x, low, high, scale);
         const Vector turned = cross(b, column<2>(r, x, low, high, scale));
-        store_one(out + x, a.z * turned.z + a.y * turned.y + a.x * turned.x);
+        store_one(out + x, dot(a, turned));
       });
       if (!p.folds) continue;
       int64_t folds = 0;

@@ -27,7 +27,7 @@ enum class WarpMode { nearest = 1, linear = 2, cubic = 4 };  // taps per axis
 enum class WarpPadding { zeros, border, reflection };
 
 constexpr int64_t kWarpChunk = 64;        // voxels of a row whose taps are held in the L1 cache
-constexpr int kWarpWidths[] = {1, 4, 8};  // channels of a group
+constexpr int kWarpWidths[] = {1, 4, 8};  // channels of a group; the last for all that have more
 constexpr int64_t kWarpFar = int64_t{1} << 30;  // voxels outside: whoever is farther is there
 
 struct WarpProblem {
@@ -35,11 +35,13 @@ struct WarpProblem {
   int64_t batch = 0, channels = 0;
   int64_t size[3] = {1, 1, 1}, out[3] = {1, 1, 1};
   WarpPadding padding = WarpPadding::zeros;
-  double scale[3] = {1, 1, 1};
-  const void* whole[3] = {};           // per output index; int32_t for float, int64_t for double
-  const void* part[3] = {};            // in the compute type
-  const void* displacement = nullptr;  // in the compute type
+  double scale[3] = {1, 1, 1};         // voxels per unit of displacement
+  double step[3] = {1, 1, 1};          // voxels per output voxel
+  const void* displacement = nullptr;  // in the compute type; on a GPU of any
   bool add_displacement = false;       // compose: out += u
+  // On the CPU, of every output index: int32_t for float, int64_t for double; the compute type.
+  const void* whole[3] = {};
+  const void* part[3] = {};
 
   MEDKERN_INLINE int64_t voxels() const { return size[0] * size[1] * size[2]; }
   MEDKERN_INLINE int64_t out_voxels() const { return out[0] * out[1] * out[2]; }

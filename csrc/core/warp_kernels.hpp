@@ -3,61 +3,10 @@
 
 #include "warp_layout.hpp"
 #include "warp_pairs.hpp"
+#include "warp_point.hpp"
 #include "warp_taps.hpp"
 
 namespace medkern::MEDKERN_ISA {
-
-// sum_k weight_k v_k, in this order everywhere.
-template <int T, class V, class Weight>
-MEDKERN_INLINE V weighted(const V (&v)[T], const Weight& weight) {
-  V sum = weight(0) * v[0];
-  for (int k = 1; k < T; ++k) sum += weight(k) * v[k];
-  return sum;
-}
-
-// Interpolation of a value of type V at one voxel (V: channels) or at several (V: voxels).
-// fetch(z, y, v) reads the T values along x; weight(axis, tap) and slope(axis, tap) are those of
-// the voxel, or of the voxels.
-template <class V, int T>
-struct WarpPoint {
-  template <class Fetch, class Weight>
-  static MEDKERN_INLINE V value(int depth, const Fetch& fetch, const Weight& weight) {
-    V total{};
-    for (int z = 0; z < depth; ++z) {
-      V rows[T];
-      for (int y = 0; y < T; ++y) {
-        V v[T] = {};
-        fetch(z, y, v);
-        rows[y] = weighted<T>(v, [&](int k) { return weight(2, k); });
-      }
-      const V plane = weighted<T>(rows, [&](int k) { return weight(1, k); });
-      total = z == 0 ? weight(0, 0) * plane : total + weight(0, z) * plane;
-    }
-    return total;
-  }
-
-  // The derivatives along z, y and x.
-  template <class Fetch, class Weight, class Slope>
-  static MEDKERN_INLINE void slopes(int depth, const Fetch& fetch, const Weight& weight,
-                                    const Slope& slope, V (&d)[3]) {
-    for (int z = 0; z < depth; ++z) {
-      V rows[T], slopes[T];
-      for (int y = 0; y < T; ++y) {
-        V v[T] = {};
-        fetch(z, y, v);
-        rows[y] = weighted<T>(v, [&](int k) { return weight(2, k); });
-        slopes[y] = weighted<T>(v, [&](int k) { return slope(2, k); });
-      }
-      const auto across = [&](int k) { return weight(1, k); };
-      const V plane = weighted<T>(rows, across), along_x = weighted<T>(slopes, across);
-      const V along_y = weighted<T>(rows, [&](int k) { return slope(1, k); });
-      const auto by = weight(0, z);
-      d[0] = z == 0 ? slope(0, 0) * plane : d[0] + slope(0, z) * plane;
-      d[1] = z == 0 ? by * along_y : d[1] + by * along_y;
-      d[2] = z == 0 ? by * along_x : d[2] + by * along_x;
-    }
-  }
-};
 
 template <class C, int G>
 struct WarpValueOf {
@@ -261,10 +210,54 @@ struct WarpRun {
       each_chunk<false>(p, g.sample, row, row + 1, [&](int64_t at, int64_t n, const auto& taps) {
         alignas(64) C grad[kWarpChunk * G];
         load_chunk(grad, at, n);
+        if constexpr (gathers) {
+          if (adds_plainly(grad, n, taps, axis, low, high)) {
+            return add_chunk(sums, depth, grad, n, taps);
+          }
+        }
         for (int64_t k = 0; k < n; ++k) {
           add(sums, low, high, axis, depth, taps, k, read(grad + k * G));
         }
       });
+    }
+  }
+
+  // Whether all taps are in the slab, and those of weight 0 add nothing.
+  template <class Taps>
+  static MEDKERN_INLINE bool adds_plainly(const C* grad, int64_t n, const Taps& taps, int axis,
+                                          int64_t low, int64_t high) {
+    int64_t left = 0, infinite = 0;
+    for (int tap = 0; tap < T; ++tap) {
+      for (int64_t k = 0; k < n; ++k) {
+        const int64_t at = taps.offset[axis][tap][k];
+        left |= (at - low) | (high - 1 - at);  // the sign
+      }
+    }
+    for (int64_t k = 0; k < n; ++k) infinite |= !(grad[k] - grad[k] == C{});
+    return left >= 0 && infinite == 0 && !taps.any_lost;
+  }
+
+  // Adds the gradients of a chunk to their taps, in the order of `add`: products first, as vectors.
+  template <class Taps>
+  static MEDKERN_INLINE void add_chunk(C* sums, int depth, const C* grad, int64_t n,
+                                       const Taps& taps) {
+    C part[T * T][T][kWarpChunk];
+    int64_t at[T * T][T][kWarpChunk];
+    for (int row = 0; row < depth * T; ++row) {
+      const int z = row / T, y = row % T;
+      for (int64_t k = 0; k < n; ++k) {
+        const C across = (taps.weight[0][z][k] * taps.weight[1][y][k]) * grad[k];
+        const int64_t start = taps.offset[0][z][k] + taps.offset[1][y][k];
+        for (int x = 0; x < T; ++x) {
+          part[row][x][k] = taps.weight[2][x][k] * across;
+          at[row][x][k] = start + taps.offset[2][x][k];
+        }
+      }
+    }
+    for (int64_t k = 0; k < n; ++k) {
+      for (int row = 0; row < depth * T; ++row) {
+        for (int x = 0; x < T; ++x) sums[at[row][x][k]] += part[row][x][k];
+      }
     }
   }
 

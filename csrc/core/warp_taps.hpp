@@ -4,12 +4,9 @@
 #include <limits>
 
 #include "common/simd.hpp"
-#include "warp.hpp"
+#include "warp_axis.hpp"
 
 namespace medkern::MEDKERN_ISA {
-
-template <class C>
-using WarpIndex = std::conditional_t<sizeof(C) == 4, int32_t, int64_t>;
 
 template <class C, int T, bool Slopes>
 struct WarpTaps {
@@ -42,21 +39,33 @@ MEDKERN_INLINE const S* whole_chunk(const S* from, int64_t n, S* copy) {
   return copy;
 }
 
+// A vector of voxels; see WarpAxis.
+template <class C>
+struct WarpMany {
+  using Scalar = C;
+  using Value = Vec<C>;
+  using Index = Vec<WarpIndex<C>>;
+  using Whole = WarpIndex<C>;
+
+  static MEDKERN_INLINE Index whole(Value v) { return __builtin_convertvector(v, Index); }
+  static MEDKERN_INLINE Value value(Index i) { return __builtin_convertvector(i, Value); }
+  static MEDKERN_INLINE void fold(Index& i, Whole period) {
+    if (!any((i < 0) | (i >= period))) return;  // as almost always
+    Whole one[kLanes<C>];
+    store(one, i);
+    for (Whole& index : one) WarpOne<C>::fold(index, period);
+    i = load_raw<Index>(one);
+  }
+};
+
 template <class C, int T, bool Slopes>
 struct WarpStage {
   using I = WarpIndex<C>;
   using VC = Vec<C>;
   using VI = Vec<I>;
   using Taps = WarpTaps<C, T, Slopes>;
-  static constexpr int first = T == 4 ? -1 : 0;
+  using Axis = WarpAxis<WarpMany<C>, T>;
   static constexpr int lanes = kLanes<C>;
-  static constexpr C a = C(-0.75);
-
-  // Positions of a chunk along one axis, and the derivative of their f in u.
-  struct Positions {
-    VI i;
-    VC f, slope;
-  };
 
   // The taps of voxels [x, x + n) of a row; `width` values per voxel of the image.
   static void run(const WarpProblem& p, int64_t sample, int64_t row, int64_t x, int64_t n,
@@ -115,8 +124,8 @@ struct WarpStage {
       const C infinity = p.padding == WarpPadding::reflection ? std::numeric_limits<C>::max()
                                                               : std::numeric_limits<C>::infinity();
       const VI known = (t >= -infinity) & (t <= infinity);
-      Positions at = locate(known ? t : VC{}, base, static_cast<C>(p.scale[axis]));
-      if (T != 4) pad_positions(p.padding, size, at);
+      const Axis at =
+          Axis::at(known ? t : VC{}, base, static_cast<C>(p.scale[axis]), p.padding, size);
       set_taps(p.padding, size, at, axis, k, taps, index);
       if (!any(~known)) continue;
       lost = true;
@@ -129,91 +138,22 @@ struct WarpStage {
     if (lost) lose(axis, taps);
   }
 
-  static MEDKERN_INLINE Positions locate(VC t, VI base, C scale) {
-    VC near = t < C(-kWarpFar) ? VC{} + C(-kWarpFar) : t;
-    near = near > C(kWarpFar) ? VC{} + C(kWarpFar) : near;
-    const VI truncated = __builtin_convertvector(near, VI);
-    const VC below = __builtin_convertvector(truncated, VC);
-    const VI negative = below > near;  // -1 where truncation went up
-    const VC floor = negative ? below - 1 : below;
-    return {truncated + negative + base, near - floor, VC{} + scale};
-  }
-
-  // To positions in the image; at its edges and beyond a border the derivative is 0.
-  static MEDKERN_INLINE void pad_positions(WarpPadding padding, I size, Positions& at) {
-    if (padding == WarpPadding::zeros) return;
-    if (padding == WarpPadding::reflection) {
-      const I period = size > 1 ? 2 * (size - 1) : 1;
-      fold(at.i, period);
-      const VI back = at.i >= size - 1, inside = at.f != C{};
-      at.i = back ? period - at.i + inside : at.i;
-      at.f = (back & inside) ? 1 - at.f : at.f;
-      at.slope = back ? -at.slope : at.slope;
-    }
-    const VI low = (at.i < 0) | ((at.i == 0) & (at.f == C{})), high = at.i >= size - 1;
-    at.i = low ? VI{} : (high ? VI{} + (size - 1) : at.i);
-    at.f = (low | high) ? VC{} : at.f;
-    at.slope = (low | high) ? VC{} : at.slope;
-  }
-
-  // i modulo the period, which few need.
-  static MEDKERN_INLINE void fold(VI& i, I period) {
-    if (!any((i < 0) | (i >= period))) return;
-    I one[lanes];
-    store(one, i);
-    for (I& value : one) {
-      value %= period;
-      value += value < 0 ? period : 0;
-    }
-    i = load_raw<VI>(one);
-  }
-
-  static MEDKERN_INLINE void set_taps(WarpPadding padding, I size, const Positions& at, int axis,
+  static MEDKERN_INLINE void set_taps(WarpPadding padding, I size, const Axis& at, int axis,
                                       int64_t k, Taps& taps, I (&index)[T][kWarpChunk]) {
-    const bool zeros = padding == WarpPadding::zeros;
     for (int tap = 0; tap < T; ++tap) {
-      VI i = at.i + (first + tap);
-      if (T == 1) i -= (at.f > C(0.5)) | ((at.f == C(0.5)) & ((at.i & 1) == 1));
-      if (T == 4 && padding == WarpPadding::reflection) {
-        const I period = size > 1 ? 2 * (size - 1) : 1;
-        fold(i, period);
-        i = i >= size ? period - i : i;
-      }
-      const VI low = i < 0, high = i >= size;
-      const VI within = zeros ? ~(low | high) : ~VI{};
-      i = low ? VI{} : (high ? VI{} + (size - 1) : i);
-      store(index[tap] + k, i);
-      store(taps.weight[axis][tap] + k, within ? weight_of(tap, at.f) : VC{});
+      VI within;
+      store(index[tap] + k, at.index(tap, padding, size, within));
+      store(taps.weight[axis][tap] + k, within ? at.weight(tap) : VC{});
       if constexpr (Slopes) {
-        store(taps.slope[axis][tap] + k, within ? slope_of(tap, at.f) * at.slope : VC{});
+        store(taps.slope[axis][tap] + k, within ? at.weight_slope(tap) : VC{});
       }
     }
-    if (zeros && T > 1) {
-      const VI outside = (at.i < -(first + T - 1)) | (at.i >= size - first);
+    if (padding == WarpPadding::zeros && T > 1) {
+      const VI outside = at.outside(size);
       taps.any_outside |= any(outside);
       store(taps.outside + k, load_raw<VI>(taps.outside + k) | outside);
     }
-    if (axis == 2 && T == 2) store(taps.edge + k, (at.i < 0) | (at.i >= size - 1));
-  }
-
-  static MEDKERN_INLINE VC inner(VC x) { return ((a + 2) * x - (a + 3)) * x * x + 1; }
-  static MEDKERN_INLINE VC outer(VC x) { return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a; }
-  static MEDKERN_INLINE VC inner_slope(VC x) { return (3 * (a + 2) * x - 2 * (a + 3)) * x; }
-  static MEDKERN_INLINE VC outer_slope(VC x) { return (3 * a * x - 10 * a) * x + 8 * a; }
-
-  static MEDKERN_INLINE VC weight_of(int tap, VC f) {
-    if (T == 1) return VC{} + 1;
-    if (T == 2) return tap == 0 ? 1 - f : f;
-    return tap == 0 ? outer(1 + f) : tap == 1 ? inner(f) : tap == 2 ? inner(1 - f) : outer(2 - f);
-  }
-
-  static MEDKERN_INLINE VC slope_of(int tap, VC f) {
-    if (T == 1) return VC{};
-    if (T == 2) return VC{} + (tap == 0 ? C(-1) : C(1));
-    return tap == 0   ? outer_slope(1 + f)
-           : tap == 1 ? inner_slope(f)
-           : tap == 2 ? -inner_slope(1 - f)
-                      : -outer_slope(2 - f);
+    if (axis == 2 && T == 2) store(taps.edge + k, at.edge(size));
   }
 
   static void lose(int axis, Taps& taps) {

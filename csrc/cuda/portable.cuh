@@ -30,6 +30,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/common/inline.hpp"
 #include "launch.hpp"
 
 namespace medkern {
@@ -63,7 +64,6 @@ using SharedElement = T;
 #define MEDKERN_DEVICE __device__
 #define MEDKERN_HD __host__ __device__
 #define MEDKERN_LAUNCH_BOUNDS(...) __launch_bounds__(__VA_ARGS__)
-#define MEDKERN_UNROLL _Pragma("unroll")
 
 #define MEDKERN_SHARED(T, name, count) __shared__::medkern::SharedElement<T> name[count]
 #define MEDKERN_DYNAMIC_SHARED(T, name)                                   \
@@ -186,7 +186,6 @@ __device__ __forceinline__ void copy_async_wait() {
 #define MEDKERN_DEVICE
 #define MEDKERN_HD
 #define MEDKERN_LAUNCH_BOUNDS(...)
-#define MEDKERN_UNROLL
 
 #define MEDKERN_SHARED(T, name, count)                                                        \
   static const char name##_declaration = 0;                                                   \

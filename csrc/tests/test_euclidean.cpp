@@ -7,46 +7,24 @@
 #include <memory>
 #include <sstream>
 #include <string>
-#include <thread>
 
 #include "core/euclidean.hpp"
 #include "isa/isa.hpp"
+#include "random_case.hpp"
 
 using namespace medkern;
+using medkern::test::Random;
+using medkern::test::Threads;
 
 namespace {
 
 constexpr int kCases = 250;
-
-class Threads final : public Parallel {
- public:
-  explicit Threads(int count) : count_(count) {}
-  int threads() const override { return count_; }
-  void run(int64_t units, int64_t, const Body& body) const override {
-    std::vector<std::thread> pool;
-    for (int64_t i = 0; i < count_; ++i) {
-      pool.emplace_back([&, i] { body(units * i / count_, units * (i + 1) / count_); });
-    }
-    for (std::thread& thread : pool) thread.join();
-  }
-
- private:
-  int count_;
-};
 
 class Stopped final : public Parallel {
  public:
   int threads() const override { return 1; }
   void run(int64_t, int64_t, const Body&) const override { std::abort(); }
   bool interrupted() const override { return true; }
-};
-
-struct Random {
-  uint64_t state;
-  int64_t below(int64_t n) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(n));
-  }
 };
 
 struct Answer {

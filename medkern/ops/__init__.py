@@ -7,6 +7,7 @@ from medkern.ops.boundary import (
     boundary_loss,
 )
 from medkern.ops.calibration import expected_calibration_error, maximum_calibration_error
+from medkern.ops.compose import compose, integrate_velocity
 from medkern.ops.convlstm import convlstm
 from medkern.ops.convlstm_cell import convlstm_gates
 from medkern.ops.correlation import frequency_ring_correlation, spectral_correlation
@@ -37,7 +38,7 @@ from medkern.ops.surface import (
     hausdorff_distance,
     normalized_surface_dice,
 )
-from medkern.ops.warp import compose, integrate_velocity, warp
+from medkern.ops.warp import warp
 from medkern.rules.geodesic import Geodesic, GeodesicInfo
 
 __all__ = [

@@ -17,7 +17,7 @@ from torch import Tensor
 from medkern._registry import Op, OpSpec, Sample, _needs_function, register
 from medkern.interop import ArrayT, as_tensor
 from medkern.ops.euclidean import spacing_tensor
-from medkern.ops.warp import FLOATS, check_dtype, sum_of
+from medkern.ops.warp import FLOATS, check_dtype, remember, sum_of
 from medkern.reference import field as reference
 from medkern.reference.warp import compute_dtype
 from medkern.rules import choice
@@ -144,13 +144,6 @@ def _fake_same(grad: Tensor, displacement: Tensor, *_: Any) -> Tensor:
 
 def _fake_smoothness(displacement: Tensor, spacing: Tensor, penalty: str) -> Tensor:
     return displacement.new_empty(displacement.shape[0], 1, dtype=compute_dtype(displacement))
-
-
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    tensors = [t for t in inputs if isinstance(t, Tensor)]
-    ctx.save_for_backward(*tensors)
-    ctx.save_for_forward(*tensors)
-    ctx.rest = inputs[len(tensors) :]
 
 
 def _matrix(u: Tensor, spacing: Tensor) -> Tensor:
@@ -301,11 +294,10 @@ _jacobian_determinant: Op = register(
         reference=reference.jacobian_determinant,
         fake=_fake_jacobian,
         samples=_jacobian_samples,
-        setup_context=_remember,
+        setup_context=remember,
         backward=_jacobian_backward_formula,
         jvp=_jacobian_jvp,
         autocast="float32",
-        cuda=False,
     )
 )
 _jacobian_folding: Op = register(
@@ -316,7 +308,6 @@ _jacobian_folding: Op = register(
         fake=_fake_folding,
         samples=_jacobian_samples,
         autocast="float32",
-        cuda=False,
     )
 )
 _jacobian_backward: Op = register(
@@ -326,11 +317,10 @@ _jacobian_backward: Op = register(
         reference=reference.jacobian_backward,
         fake=_fake_same,
         samples=_jacobian_backward_samples,
-        setup_context=_remember,
+        setup_context=remember,
         backward=_jacobian_backward_backward,
         jvp=_jacobian_backward_jvp,
         autocast="float32",
-        cuda=False,
     )
 )
 _smoothness: Op = register(
@@ -340,11 +330,10 @@ _smoothness: Op = register(
         reference=reference.smoothness,
         fake=_fake_smoothness,
         samples=_smoothness_samples,
-        setup_context=_remember,
+        setup_context=remember,
         backward=_smoothness_backward_formula,
         jvp=_smoothness_jvp,
         autocast="float32",
-        cuda=False,
     )
 )
 _smoothness_backward: Op = register(
@@ -354,10 +343,9 @@ _smoothness_backward: Op = register(
         reference=reference.smoothness_backward,
         fake=_fake_same,
         samples=_smoothness_backward_samples,
-        setup_context=_remember,
+        setup_context=remember,
         backward=_smoothness_backward_backward,
         jvp=_smoothness_backward_jvp,
         autocast="float32",
-        cuda=False,
     )
 )

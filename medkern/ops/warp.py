@@ -1,13 +1,12 @@
-"""Warping by displacement fields, their composition and the integration of velocities.
+"""Warping by displacement fields.
 
-    warp(I, u)(p)    = I(p + u(p))
-    compose(u, v)(p) = v(p) + u(p + v(p))     so id + compose(u, v) = (id + u) after (id + v)
+    warp(I, u)(p) = I(p + u(p))
 
 A displacement is [B, D, *space]: component d moves along spatial axis d, in the order of the axes
 (y, x or z, y, x). No grid of positions is ever made.
 
-Source: Arsigny et al., MICCAI 2006 for scaling and squaring; Jaderberg et al., NeurIPS 2015 for the
-derivatives of linear interpolation; Keys, 1981 for the cubic kernel.
+Source: Jaderberg et al., NeurIPS 2015 for the derivatives of linear interpolation; Keys, 1981 for
+the cubic kernel.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from medkern._registry import Op, OpSpec, Sample, register
 from medkern.interop import ArrayT, as_tensor, dtype_name
 from medkern.reference import warp as reference
 from medkern.reference.warp import How, along, compute_dtype, sample, spread
-from medkern.rules import at_least, choice, message
+from medkern.rules import choice, message
 from medkern.rules import warp as rules
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -69,11 +68,12 @@ def warp(
     Gradients of any order in image and displacement, forward mode; that of the displacement is 0
     for "nearest", and beyond a border with "border". First derivatives are kernels; those of the
     gradients themselves are torch operations. The result, the image's gradient included, has the
-    same bits for every number of threads.
+    same bits for every number of threads, and in every run on a GPU.
 
     Memory: the output, and where the image has 2 or more channels, or is of half precision, a
     rearranged copy in compute precision of 4 or 8 of its channels. Other strides than contiguous
-    ones, and a displacement of another precision, are copied first.
+    ones, and a displacement of another precision, are copied first. On a GPU nothing is rearranged;
+    the image's gradient needs 12 bytes (float64: 20) per voxel, at most 256 MiB at a time.
 
     >>> import torch, medkern as mk
     >>> image = torch.arange(5.0).expand(1, 1, 1, 5)
@@ -95,83 +95,6 @@ def warp(
     check_dtype(op, "displacement", u, FLOATS)
     check_device(op, "displacement", u, x, "image")
     return restore(_warp(x, u, mode, padding, units == "normalized", backend=backend))
-
-
-def compose(u: ArrayT, v: ArrayT, *, padding: str = "zeros", backend: str | None = None) -> ArrayT:
-    """The displacement of (id + u) after (id + v): v(p) + u(p + v(p)).
-
-    Warping by it is warping by u, then by v: warp(warp(I, u), v) = warp(I, compose(u, v)) but for
-    one interpolation less.
-
-    Args:
-        u, v: [B, D, *space], D = 2 or 3 components in voxels, in the order of the axes; float16,
-            bfloat16 (both computed in float32), float32, float64, the same for both.
-        padding: what u is outside: "zeros": 0, as in VoxelMorph and MONAI; "border": as at the
-            border; "reflection".
-        backend: "native" or "reference"; None lets medkern choose.
-
-    Returns:
-        [B, D, *space], contiguous.
-
-    Raises:
-        ValueError, TypeError: a bad argument; nothing has been computed.
-
-    One pass, linear interpolation. NaN, gradients and memory as `warp`.
-
-    >>> import torch, medkern as mk
-    >>> u, v = torch.full((1, 2, 4, 4), 1.0), torch.full((1, 2, 4, 4), -2.0)
-    >>> mk.compose(u, v, padding="border")[0, :, 0, 0]
-    tensor([-1., -1.])
-    """
-    op = "compose"
-    choice(op, "padding", padding, rules.PADDINGS)
-    first, restore = as_tensor(op, "u", u)
-    second, _ = as_tensor(op, "v", v)
-    rules.check_same_fields(op, first.shape, second.shape)
-    check_dtype(op, "u", first, FLOATS)
-    check_dtype(op, "v", second, (first.dtype,))
-    check_device(op, "v", second, first, "u")
-    return restore(_compose(first, second, padding, backend=backend))
-
-
-def integrate_velocity(
-    velocity: ArrayT, steps: int = 7, *, padding: str = "zeros", backend: str | None = None
-) -> ArrayT:
-    """The displacement at time 1 of points that follow a stationary velocity field.
-
-    Scaling and squaring: u = velocity / 2^steps, then `steps` times u = compose(u, u).
-
-    Args:
-        velocity: [B, D, *space], D = 2 or 3 components in voxels per unit of time, in the order of
-            the axes; dtypes as `compose`. Half precision loses digits in every step.
-        steps: 0 returns the velocity. 7, as in VoxelMorph and MONAI, suits displacements of up to
-            some ten voxels.
-        padding, backend: as `compose`.
-
-    Returns:
-        The displacement [B, D, *space], contiguous.
-
-    Raises:
-        ValueError, TypeError: a bad argument; nothing has been computed.
-
-    -velocity gives the inverse, up to interpolation. Gradients of any order through all steps; for
-    them the field of every step is kept, `steps` times the memory of the velocity.
-
-    >>> import torch, medkern as mk
-    >>> velocity = torch.full((1, 2, 8, 8), 0.5)
-    >>> mk.integrate_velocity(velocity, padding="border")[0, :, 4, 4]
-    tensor([0.5000, 0.5000])
-    """
-    op = "integrate_velocity"
-    at_least(op, "steps", steps, 0)
-    choice(op, "padding", padding, rules.PADDINGS)
-    v, restore = as_tensor(op, "velocity", velocity)
-    rules.check_field(op, "velocity", v.shape)
-    check_dtype(op, "velocity", v, FLOATS)
-    u = v * 0.5**steps
-    for _ in range(steps):
-        u = _compose(u, u, padding, backend=backend)
-    return restore(u.contiguous())
 
 
 def check_dtype(op: str, argument: str, t: Tensor, dtypes: Sequence[torch.dtype]) -> None:
@@ -201,11 +124,7 @@ def _fake_slope(grad: Tensor, image: Tensor, displacement: Tensor, *_: Any) -> T
     return displacement.new_empty(displacement.shape)
 
 
-def _fake_compose(u: Tensor, v: Tensor, padding: str) -> Tensor:
-    return u.new_empty(u.shape)
-
-
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     tensors = [t for t in inputs if isinstance(t, Tensor)]
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
@@ -254,7 +173,7 @@ class _Wide(NamedTuple):
         return cls([t.to(dtype) for t in saved], How(*ctx.rest[-3:]))
 
 
-def _warp_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+def warp_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     image, displacement = ctx.saved_tensors
     d_image = d_displacement = None
     if ctx.needs_input_grad[0]:
@@ -264,7 +183,7 @@ def _warp_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return d_image, d_displacement, None, None, None
 
 
-def _warp_jvp(ctx: Any, tangent: Any, moved: Any, *_: Any) -> Tensor:
+def warp_jvp(ctx: Any, tangent: Any, moved: Any, *_: Any) -> Tensor:
     image, displacement = ctx.saved_tensors
     parts = [] if tangent is None else [_warp(tangent, displacement, *ctx.rest)]
     if moved is not None:
@@ -316,27 +235,12 @@ def _slope_jvp(ctx: Any, tangent: Any, d_image: Any, moved: Any, *_: Any) -> Ten
     return sum_of(parts)
 
 
-def _remember_compose(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    u, v, padding = inputs
-    _remember(ctx, (u, v, "linear", padding, False), output)
-
-
-def _compose_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    d_u, d_v, *_ = _warp_backward(ctx, grad)
-    return d_u, None if d_v is None else grad + d_v, None
-
-
-def _compose_jvp(ctx: Any, d_u: Any, d_v: Any, _: Any) -> Tensor:
-    out = _warp_jvp(ctx, d_u, d_v)
-    return out if d_v is None else d_v + out
-
-
 def _field(shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     """Displacements of about two voxels: some positions are outside."""
     return (2 * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
 
 
-def _samples(dtype: torch.dtype) -> Iterator[Sample]:
+def warp_samples(dtype: torch.dtype) -> Iterator[Sample]:
     """Every layout; all modes, paddings and units, and every way of holding channels."""
     generator = torch.Generator().manual_seed(4)
     floating = dtype.is_floating_point
@@ -374,7 +278,7 @@ def _samples(dtype: torch.dtype) -> Iterator[Sample]:
 
 def _backward_samples(dtype: torch.dtype) -> Iterator[tuple[str, Tensor, Tensor, Tensor, Any]]:
     generator = torch.Generator().manual_seed(5)
-    for name, (image, u, *how) in ((s.name, s.args) for s in _samples(dtype)):
+    for name, (image, u, *how) in ((s.name, s.args) for s in warp_samples(dtype)):
         shape = (*image.shape[:2], *u.shape[2:])
         yield name, torch.randn(shape, generator=generator).to(dtype), image, u, how
 
@@ -390,15 +294,6 @@ def _slope_samples(dtype: torch.dtype) -> Iterator[Sample]:
             yield Sample(name, (grad, image, u, *how))
 
 
-def _compose_samples(dtype: torch.dtype) -> Iterator[Sample]:
-    names = ("contiguous", "transposed", "sliced", "expanded", "empty-batch", "size-1", "volume")
-    for name, (image, u, *_) in ((s.name, s.args) for s in _samples(dtype)):
-        if name in (*names, "channels_last"):
-            axes = u.shape[1]
-            moving = image[:, :axes] if image.shape[1] >= axes else image.expand_as(u)
-            yield Sample(name, (moving, u, "border" if name == "sliced" else "zeros"))
-
-
 _HOW = "str mode, str padding, bool normalized"
 
 _warp: Op = register(
@@ -407,13 +302,12 @@ _warp: Op = register(
         schema=f"(Tensor image, Tensor displacement, {_HOW}) -> Tensor",
         reference=reference.warp,
         fake=_fake_warp,
-        samples=_samples,
-        setup_context=_remember,
-        backward=_warp_backward,
-        jvp=_warp_jvp,
+        samples=warp_samples,
+        setup_context=remember,
+        backward=warp_backward,
+        jvp=warp_jvp,
         autocast="widest",
         dtypes=(*FLOATS, *LABELS),
-        cuda=False,
     )
 )
 _warp_transpose: Op = register(
@@ -423,11 +317,10 @@ _warp_transpose: Op = register(
         reference=reference.warp_transpose,
         fake=_fake_transpose,
         samples=_transpose_samples,
-        setup_context=_remember,
+        setup_context=remember,
         backward=_transpose_backward,
         jvp=_transpose_jvp,
         autocast="widest",
-        cuda=False,
     )
 )
 _warp_slope: Op = register(
@@ -437,24 +330,9 @@ _warp_slope: Op = register(
         reference=reference.warp_slope,
         fake=_fake_slope,
         samples=_slope_samples,
-        setup_context=_remember,
+        setup_context=remember,
         backward=_slope_backward,
         jvp=_slope_jvp,
         autocast="widest",
-        cuda=False,
-    )
-)
-_compose: Op = register(
-    OpSpec(
-        name="compose",
-        schema="(Tensor u, Tensor v, str padding) -> Tensor",
-        reference=reference.compose,
-        fake=_fake_compose,
-        samples=_compose_samples,
-        setup_context=_remember_compose,
-        backward=_compose_backward,
-        jvp=_compose_jvp,
-        autocast="widest",
-        cuda=False,
     )
 )

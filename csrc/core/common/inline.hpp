@@ -9,8 +9,13 @@
 #define MEDKERN_INLINE __host__ __device__ __forceinline__
 #define MEDKERN_OUT_OF_LINE __host__ __device__
 #define MEDKERN_DEVICE_INLINE __device__ __forceinline__
+#define MEDKERN_UNROLL _Pragma("unroll")
+#define MEDKERN_UNROLL_BY(count) MEDKERN_PRAGMA(unroll(count))
+#define MEDKERN_PRAGMA(text) _Pragma(#text)
 #else
 #define MEDKERN_INLINE inline __attribute__((always_inline))
 #define MEDKERN_OUT_OF_LINE [[gnu::noinline]]
 #define MEDKERN_DEVICE_INLINE inline
+#define MEDKERN_UNROLL
+#define MEDKERN_UNROLL_BY(count)
 #endif
