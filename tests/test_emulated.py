@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(EMULATED is None, reason="built without MEDKERN_
 WIDTHS = (1, 31, 33, 257, 1000)
 SUMMED = {
     "_boundary_loss_backward",
+    "_low_modes",
     "_segmentation_sums",
     "_segmentation_sums_backward",
     "_spectrum_loss",
