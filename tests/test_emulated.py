@@ -30,6 +30,7 @@ SUMMED = {
     "_global_ncc_backward",
     "_local_ncc_loss_backward",
     "_mutual_information_loss_backward",
+    "_low_modes",
     "_segmentation_sums",
     "_segmentation_sums_backward",
     "_spectrum_loss",

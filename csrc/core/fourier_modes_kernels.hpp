@@ -4,8 +4,9 @@
 // Across: a row is folded into the sums and differences of its samples w and W - w, which halves
 // the work, then multiplied by cosines and sines: two products of small matrices, kModesRows rows
 // and a vector of modes (analysis) or of samples (synthesis) at a time. Down: the same with the
-// modes k and -k, which share their products. Every sum runs over its index in order, lane by
-// lane: the same bits for every vector length and number of threads.
+// modes k and -k, which share their products. The order of every sum is fixed, lane by lane: the
+// same bits for every vector length and number of threads. A mean far from 0 makes partial sums
+// much larger than most modes: the analysis sums rows in short runs, and all else in double.
 // Cost: H W (r + 1) + 4 H (r + 1)^2 multiplications and additions an image, r + 1 padded to 16 in
 // the first; one read of x, and one write of the result of the synthesis.
 #pragma once
@@ -19,6 +20,7 @@ template <class C>
 struct ModesRun {
   using V = Vec<C>;
   static constexpr int lanes = kLanes<C>;
+  using D = Vec<double, lanes>;
   static constexpr int64_t rows = kModesRows;
 
   static const C* of(const void* p) { return static_cast<const C*>(p); }
@@ -36,17 +38,27 @@ struct ModesRun {
     differences[width / 2] = C{};
   }
 
-  // sum[r] += a[r][n] * b[n][:] for the rows r, both for (a, b) = (left, cosines), (right, sines).
-  // Arrays a have rows `a_stride` apart; b `b_stride`.
+  // sum[r] = sum_n a[r][n] * b[n][:] for the rows r, both for (a, b) = (left, cosines), (right,
+  // sines), in runs of kRun. Arrays a have rows `a_stride` apart; b `b_stride`.
+  static constexpr int64_t kRun = 16;
+  template <class Sum>
   static MEDKERN_INLINE void products(const C* left, const C* right, int64_t a_stride,
                                       const C* cosines, const C* sines, int64_t b_stride,
-                                      int64_t count, V (&even)[rows], V (&odd)[rows]) {
-    for (int r = 0; r < rows; ++r) even[r] = odd[r] = V{};
-    for (int64_t n = 0; n < count; ++n) {
-      const V c = load<C>(cosines + n * b_stride), s = load<C>(sines + n * b_stride);
+                                      int64_t count, Sum (&even)[rows], Sum (&odd)[rows]) {
+    for (int r = 0; r < rows; ++r) even[r] = odd[r] = Sum{};
+    for (int64_t first = 0; first < count; first += kRun) {
+      const int64_t last = first + kRun < count ? first + kRun : count;
+      V c_run[rows] = {}, s_run[rows] = {};
+      for (int64_t n = first; n < last; ++n) {
+        const V c = load<C>(cosines + n * b_stride), s = load<C>(sines + n * b_stride);
+        for (int r = 0; r < rows; ++r) {
+          c_run[r] += left[r * a_stride + n] * c;
+          s_run[r] += right[r * a_stride + n] * s;
+        }
+      }
       for (int r = 0; r < rows; ++r) {
-        even[r] += left[r * a_stride + n] * c;
-        odd[r] += right[r * a_stride + n] * s;
+        even[r] += __builtin_convertvector(c_run[r], Sum);
+        odd[r] += __builtin_convertvector(s_run[r], Sum);
       }
     }
   }
@@ -62,14 +74,15 @@ struct ModesRun {
       for (int64_t r = 0; r < count; ++r) {
         fold_row(x + r * p.width, p.width, sums + r * stride, differences + r * stride);
       }
-      C* out = static_cast<C*>(p.rows) + (image * p.height + first) * 2 * p.padded;
+      double* out = static_cast<double*>(p.rows) + (image * p.height + first) * 2 * p.padded;
       for (int64_t l = 0; l < p.padded; l += lanes) {
-        V even[rows], odd[rows];
+        D even[rows], odd[rows];
         products(sums, differences, stride, of(p.across_cos) + l, of(p.across_sin) + l, p.padded,
                  spectrum_columns(p.width), even, odd);
         for (int64_t r = 0; r < count; ++r) {
-          store(out + 2 * r * p.padded + l, even[r]);
-          store(out + (2 * r + 1) * p.padded + l, V(-odd[r]));
+          std::memcpy(out + 2 * r * p.padded + l, &even[r], sizeof(D));
+          odd[r] = -odd[r];
+          std::memcpy(out + (2 * r + 1) * p.padded + l, &odd[r], sizeof(D));
         }
       }
     }
@@ -77,9 +90,9 @@ struct ModesRun {
 
   // Real and imaginary parts times cosines and sines of one frequency down, for lanes of modes.
   struct Down {
-    V re_cos{}, re_sin{}, im_cos{}, im_sin{};
+    D re_cos{}, re_sin{}, im_cos{}, im_sin{};
 
-    MEDKERN_INLINE void add(V re, V im, C c, C s) {
+    MEDKERN_INLINE void add(D re, D im, double c, double s) {
       re_cos += re * c;
       re_sin += re * s;
       im_cos += im * c;
@@ -90,16 +103,18 @@ struct ModesRun {
   static void analyse_columns(const ModesProblem& p, int64_t begin, int64_t end) {
     constexpr int block = 2;
     for (int64_t image = begin; image < end; ++image) {
-      const C* across = of(p.rows) + image * p.height * 2 * p.padded;
+      const double* across = static_cast<const double*>(p.rows) + image * p.height * 2 * p.padded;
       for (int64_t l = 0; l <= p.radius; l += lanes) {
         for (int64_t k = 0; k <= p.radius; k += block) {
           Down down[block];
           const int64_t next = k + 1 <= p.radius ? k + 1 : k;
-          const C *cos0 = of(p.down_cos) + k * p.height, *cos1 = of(p.down_cos) + next * p.height;
-          const C *sin0 = of(p.down_sin) + k * p.height, *sin1 = of(p.down_sin) + next * p.height;
+          const auto* cosines = static_cast<const double*>(p.down_cos);
+          const auto* sines = static_cast<const double*>(p.down_sin);
+          const double *cos0 = cosines + k * p.height, *cos1 = cosines + next * p.height;
+          const double *sin0 = sines + k * p.height, *sin1 = sines + next * p.height;
           for (int64_t h = 0; h < p.height; ++h) {
-            const C* at = across + 2 * h * p.padded + l;
-            const V re = load<C>(at), im = load<C>(at + p.padded);
+            const double* at = across + 2 * h * p.padded + l;
+            const D re = load_raw<D>(at), im = load_raw<D>(at + p.padded);
             down[0].add(re, im, cos0[h], sin0[h]);
             down[1].add(re, im, cos1[h], sin1[h]);
           }
@@ -117,11 +132,11 @@ struct ModesRun {
     C* middle = static_cast<C*>(p.modes) + (image * (2 * p.radius + 1) + p.radius) * 2 * columns;
     C *plus = middle + 2 * (k * columns + l), *minus = middle + 2 * (l - k * columns);
     for (int i = 0; i < lanes && l + i < columns; ++i) {
-      plus[2 * i] = d.re_cos[i] + d.im_sin[i];
-      plus[2 * i + 1] = d.im_cos[i] - d.re_sin[i];
+      plus[2 * i] = static_cast<C>(d.re_cos[i] + d.im_sin[i]);
+      plus[2 * i + 1] = static_cast<C>(d.im_cos[i] - d.re_sin[i]);
       if (k == 0) continue;
-      minus[2 * i] = d.re_cos[i] - d.im_sin[i];
-      minus[2 * i + 1] = d.im_cos[i] + d.re_sin[i];
+      minus[2 * i] = static_cast<C>(d.re_cos[i] - d.im_sin[i]);
+      minus[2 * i + 1] = static_cast<C>(d.im_cos[i] + d.re_sin[i]);
     }
   }
 

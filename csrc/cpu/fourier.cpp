@@ -113,17 +113,18 @@ struct Cpu {
   }
 
   static void analyse(const ModesProblem& p, const Tensor& modes) {
-    is_float64(modes) ? analyse_as<double>(p, modes) : analyse_as<float>(p, modes);
+    is_float64(modes) ? analyse_as<double>(p) : analyse_as<float>(p);
   }
 
   template <class C>
-  static void analyse_as(ModesProblem p, const Tensor& modes) {
+  static void analyse_as(ModesProblem p) {
     const int64_t taken = p.radius + 1;
     const WaveTable<C> across(p.width, taken, spectrum_columns(p.width), p.padded, true);
-    const WaveTable<C> down(p.height, taken, p.height, p.height, false);
+    const WaveTable<double> down(p.height, taken, p.height, p.height, false);
     set_tables(p, across, down);
-    const Tensor rows = dense(modes, {p.images, p.height, 2, p.padded});
-    p.rows = rows.data_ptr();
+    const std::unique_ptr<double[]> rows(
+        new double[static_cast<size_t>(p.images * p.height * 2 * p.padded)]);
+    p.rows = rows.get();
     const ModesKernels kernels = modes_kernels(sizeof(C) == 8);
     run_rows<C>(p, kernels.analyse_rows);
     parallel_units(p.images, p.height * taken * 16,
@@ -145,8 +146,8 @@ struct Cpu {
     run_rows<C>(p, modes_kernels(sizeof(C) == 8).synthesise);
   }
 
-  template <class C>
-  static void set_tables(ModesProblem& p, const WaveTable<C>& across, const WaveTable<C>& down) {
+  template <class Across, class Down>
+  static void set_tables(ModesProblem& p, const Across& across, const Down& down) {
     p.across_cos = across.cosines.data();
     p.across_sin = across.sines.data();
     p.down_cos = down.cosines.data();

@@ -148,7 +148,7 @@ def amplitude_mix(
     Only the (2b + 1)^2 frequencies of the window are transformed, as sums over the pixels, where
     the window is narrow: O(N b), exact for any size. Wide windows take whole half spectra. A bin
     where the source vanishes has phase 0. Gradients of any order to source, target and a tensor
-    `lam`. Memory beside the result: a narrow window takes 2 (b + 16) / W of an image, a wide one
+    `lam`. Memory beside the result: a narrow window takes 4 (b + 16) / W of an image, a wide one
     about five half spectra.
 
     >>> import torch, medkern as mk

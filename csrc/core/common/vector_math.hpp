@@ -1,7 +1,7 @@
 // What philox.hpp and the formulas shared with devices need, on vectors of kLanes<C> numbers.
 #pragma once
 
-#include "core/geodesic_lanes.hpp"
+#include "root.hpp"
 #include "simd.hpp"
 
 namespace medkern::MEDKERN_ISA {
