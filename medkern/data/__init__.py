@@ -13,14 +13,20 @@ from medkern.data.samples import Sample, as_planes, as_volume, available, descri
 
 if TYPE_CHECKING:
     from medkern.data.cardiac import CardiacSlices
+    from medkern.data.fundus import FundusImages
+    from medkern.data.shapes import OverlappingShapes
 
 # Where the generators are; they need torch, which reading a real image does not.
 _GENERATORS = {
     "CardiacSlices": "cardiac",
+    "FundusImages": "fundus",
+    "OverlappingShapes": "shapes",
 }
 
 __all__ = [
     "CardiacSlices",
+    "FundusImages",
+    "OverlappingShapes",
     "Sample",
     "as_planes",
     "as_volume",
