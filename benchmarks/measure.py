@@ -9,6 +9,7 @@ on the CPU, whatever the device.
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import statistics
@@ -362,15 +363,14 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def time_contenders(contenders: Sequence[Contender], trial: Trial, settings: Settings) -> Samples:
     """Warm up everybody who is right and take the samples; nothing if none of ours can run."""
+    rounds = functools.partial(
+        warm_rounds, contenders, device=trial.device, settings=settings, memory=trial.case.memory
+    )
     if trial.backward:
         with tracked(trial.case, trial.inputs) as (values, leaves):
-            return warm_rounds(
-                contenders, lambda one: backward_call(one, values, leaves), trial.device, settings
-            )
+            return rounds(lambda one: backward_call(one, values, leaves))
     with torch.no_grad():
-        return warm_rounds(
-            contenders, lambda one: forward_call(one, trial.inputs), trial.device, settings
-        )
+        return rounds(lambda one: forward_call(one, trial.inputs))
 
 
 def warm_rounds(
@@ -378,6 +378,8 @@ def warm_rounds(
     make_call: Callable[[Contender], Callable[[], object]],
     device: Device,
     settings: Settings,
+    *,
+    memory: bool,
 ) -> Samples:
     clocks: dict[str, Clock] = {}
     estimates: dict[str, float] = {}
@@ -388,7 +390,8 @@ def warm_rounds(
             with one.forced():
                 call = make_call(one)
                 device.warm(call)
-                one.peak_bytes = device.peak_bytes(call)
+                if memory or device.kind == "cuda":
+                    one.peak_bytes = device.peak_bytes(call)
             clock = clock_of(one, call, device)
             estimates[one.name] = clock(1)
             clocks[one.name] = clock

@@ -18,7 +18,7 @@ RIGHT, MYOCARDIUM, LEFT = 1, 2, 3
 UNLABELLED = -1
 
 # Grey levels, as in cine MRI: blood is bright, muscle dark, lung almost black.
-LUNG, CHEST, MUSCLE, BLOOD = 0.10, 0.36, 0.30, 0.72
+LUNG, CHEST, MUSCLE, BLOOD = 0.10, 0.46, 0.25, 0.72
 
 
 @dataclass(frozen=True)

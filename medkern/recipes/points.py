@@ -15,9 +15,11 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 import medkern as mk
-from medkern.data.cardiac import CLASSES, CardiacSlices
+from medkern.data.cardiac import CLASSES, UNLABELLED, CardiacSlices, random_points
+from medkern.data.seeding import generator_of
+from medkern.train.folder import FolderData
 from medkern.train.metrics import dice_scores, hausdorff95
-from medkern.train.recipe import Batch, Recipe, Step
+from medkern.train.recipe import Batch, Options, Recipe, Step
 
 MAPS = ("euclidean", "chamfer", "geodesic", "intensity", "mbd")
 LOSSES = ("boundary", "crf", "points", "full")
@@ -37,52 +39,64 @@ class Points(Recipe):
         add("--loss", choices=LOSSES, default="boundary", help="beside the points' cross-entropy")
         add("--model", choices=("unet", "enet"), default="unet", help="default: unet")
         add("--alpha", type=float, default=1.0, help="weight of the boundary loss; default: 1")
+        add("--classes", type=int, default=4, help="of --data, the background included; default: 4")
         add("--no-augment", action="store_true", help="leave out turns, flips and zooms")
 
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.classes = self.own.classes if self.options.data else len(CLASSES)
+
     def train_data(self) -> Dataset[Batch]:
-        return CardiacSlices(64 if self.quick else 256, self.size, seed=self.options.seed)
+        if self.options.data:
+            marked = (self.options.data / "points").is_dir() and self.own.loss != "full"
+            return self.own_images("train", "points" if marked else "labels")
+        return self.slices(64 if self.quick else 256, self.options.seed)
 
     def validation_data(self) -> Dataset[Batch]:
-        return CardiacSlices(32 if self.quick else 64, self.size, seed=self.options.seed + 1)
+        if self.options.data:
+            return self.own_images("validation", "labels")
+        return self.slices(32 if self.quick else 64, self.options.seed + 1)
 
-    @property
-    def size(self) -> int:
-        return 64 if self.quick else 128
+    def slices(self, length: int, seed: int) -> Dataset[Batch]:
+        return CardiacSlices(length, 64 if self.quick else 128, seed=seed)
+
+    def own_images(self, split: str, target: str) -> Dataset[Batch]:
+        assert self.options.data is not None
+        images = FolderData(self.options.data, split, classes=self.classes, targets=(target,))
+        return WithPoints(images, self.options.seed)
 
     def model(self) -> nn.Module:
-        classes = len(CLASSES)
-        if self.options.own["model"] == "enet":
-            return mk.models.ENet(1, classes)
-        return mk.models.UNet(1, classes, width=16)
+        if self.own.model == "enet":
+            return mk.models.ENet(1, self.classes)
+        return mk.models.UNet(1, self.classes, width=16)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(model.parameters(), self.learning_rate, betas=(0.9, 0.99))
 
     def augment(self, item: Batch, generator: torch.Generator) -> Batch:
         """Turn image and point, then measure: no map is ever warped."""
-        if not self.options.own["no_augment"]:
+        if not self.own.no_augment:
             item = turned(item, generator)
-        if self.options.own["loss"] == "boundary":
+        if self.own.loss == "boundary":
             item["maps"] = self.maps(item)
         return item
 
     def maps(self, item: Batch) -> Tensor:
         """Signed distance maps [K - 1, H, W] in grey levels, of the classes with a point."""
-        grey = (255 * item["image"]).round().to(torch.uint8)
-        kind = self.options.own["map"]
-        phi: Tensor = mk.signed_distance_map(
-            item["points"], grey, kind=kind, classes=len(CLASSES), ndim=2
-        )
-        return phi
+        looks = self.own.map not in ("euclidean", "chamfer")
+        grey = (255 * item["image"]).round().to(torch.uint8) if looks else None
+        points, kind = item["points"], self.own.map
+        maps: Tensor = mk.signed_distance_map(points, grey, kind=kind, classes=self.classes, ndim=2)
+        return maps
 
     def loss(self, model: nn.Module, batch: Batch, step: Step) -> dict[str, Tensor]:
         logits = model(batch["image"])
-        kind = self.options.own["loss"]
+        kind = self.own.loss
         if kind == "boundary":
-            alpha = self.options.own["alpha"]
+            alpha = self.own.alpha
             return {"loss": mk.boundary_loss(logits, batch["maps"], batch["points"], alpha=alpha)}
         target = batch["label"] if kind == "full" else batch["points"]
-        loss = functional.cross_entropy(logits, target, ignore_index=-1)
+        loss = functional.cross_entropy(logits, target, ignore_index=UNLABELLED)
         if kind == "crf":
             crf = mk.losses.DenseCRFLoss(sigma_xy=100 / 256 * logits.shape[-1])
             loss = loss + crf(logits, 255 * batch["image"])
@@ -92,21 +106,26 @@ class Points(Recipe):
         dice, far = [], []
         for batch in self.batches(data):
             predicted = model(batch["image"]).argmax(1)
-            dice.append(dice_scores(predicted, batch["label"], len(CLASSES)))
-            far.append(hausdorff95(predicted, batch["label"], len(CLASSES)))
+            dice.append(dice_scores(predicted, batch["label"], self.classes))
+            far.append(hausdorff95(predicted, batch["label"], self.classes))
         per_class = torch.cat(dice).nanmean(0)
         return {
             "dice": per_class.mean().item(),
             "hd95": torch.cat(far).nanmean().item(),
-            **{f"dice_{name}": per_class[k].item() for k, name in enumerate(("rv", "myo", "lv"))},
+            **{f"dice_{name}": d for name, d in zip(self.names(), per_class.tolist(), strict=True)},
         }
+
+    def names(self) -> tuple[str, ...]:
+        """Of the foreground classes."""
+        own = self.options.data is not None
+        return tuple(map(str, range(1, self.classes))) if own else ("rv", "myo", "lv")
 
     def panel(self, model: nn.Module, data: Dataset[Batch]) -> Any:
         from medkern.train import figures
 
         batch = next(self.batches(data))
         predicted = model(batch["image"]).argmax(1)
-        titles = ("image and points", f"{self.options.own['map']} map", "prediction", "truth")
+        titles = ("image and points", f"{self.own.map} map", "prediction", "truth")
         rows = min(4, len(predicted))
         figure, axes = figures.grid(titles, rows)
         for row, axis in enumerate(axes):
@@ -122,6 +141,24 @@ class Points(Recipe):
         return figure
 
 
+class WithPoints(Dataset[Batch]):
+    """Items that have points: their own, 0 where there is none, or drawn from their label maps."""
+
+    def __init__(self, data: FolderData, seed: int) -> None:
+        self.data, self.seed = data, seed
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Batch:
+        item = self.data[index]
+        if "points" in item:
+            item["points"] = torch.where(item["points"] > 0, item["points"], UNLABELLED)
+        else:
+            item["points"] = random_points(item["label"], generator_of("points", self.seed, index))
+        return item
+
+
 def turned(item: Batch, generator: torch.Generator) -> Batch:
     """Image, label map and points under one random turn, zoom and flip; a point stays a point."""
     uniform = torch.rand(3, generator=generator)
@@ -129,7 +166,8 @@ def turned(item: Batch, generator: torch.Generator) -> Batch:
     flip = 1.0 if uniform[2] < 0.5 else -1.0
     cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
     backward = torch.tensor([[cos * flip, -sin, 0.0], [sin * flip, cos, 0.0]])  # target to source
-    grid = functional.affine_grid(backward[None], [1, 1, *item["label"].shape], align_corners=False)
+    shape = [1, *item["image"].shape]
+    grid = functional.affine_grid(backward[None], shape, align_corners=False)
 
     def sample(t: Tensor, mode: str) -> Tensor:
         drawn = functional.grid_sample(
@@ -137,16 +175,18 @@ def turned(item: Batch, generator: torch.Generator) -> Batch:
         )
         return drawn[0]
 
-    return {
+    changed = {
         "image": (255 * sample(item["image"], "bilinear")).round() / 255,
-        "label": sample(item["label"][None], "nearest")[0].long(),
         "points": _moved(item["points"], backward[:, :2].inverse()),
     }
+    if "label" in item:
+        changed["label"] = sample(item["label"][None], "nearest")[0].long()
+    return changed
 
 
 def _moved(points: Tensor, forward: Tensor) -> Tensor:
     """Points [H, W] under a linear map of (x, y) about the centre; those that leave are gone."""
-    moved = torch.full_like(points, -1)
+    moved = torch.full_like(points, UNLABELLED)
     size = torch.tensor(points.shape)
     for at in (points > 0).nonzero():
         centred = (2 * at + 1) / size - 1  # as grid_sample counts

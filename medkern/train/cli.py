@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -67,6 +69,7 @@ def parser_of(kind: type[Recipe]) -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...; default: cpu")
     add("--epochs", type=positive, metavar="N", help=f"default: {kind.epochs}")
     add("--batch-size", type=positive, metavar="N", help=f"default: {kind.batch_size}")
+    add("--learning-rate", type=float, metavar="X", help=f"default: {kind.learning_rate}")
     add("--out", type=Path, metavar="DIR", help=f"for the results; default: runs/{kind.name}")
     add("--data", type=Path, metavar="DIR", help="train on your own images; see the docs")
     add("--workers", type=int, default=0, metavar="N", help="processes that load data; default: 0")
@@ -92,9 +95,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
     return Options(**common, own=given)
 
 
-def backend_of(name: str) -> Any:
-    import contextlib
-
+def backend_of(name: str) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if name == "auto" else medkern.use_backend(name)
 
 
@@ -135,7 +136,7 @@ def check_folder(folder: Path, resume: bool) -> bool:
 def headline(training: Training) -> str:
     recipe, model = training.recipe, training.model
     parameters = sum(p.numel() for p in model.parameters())
-    own = ", ".join(f"{name} {value}" for name, value in recipe.options.own.items())
+    own = ", ".join(f"{name} {value}" for name, value in vars(recipe.own).items())
     return (
         f"{recipe.name}: {recipe.summary}{f' ({own})' if own else ''}\n"
         f"{type(model).__name__} with {parameters:,} parameters, "
@@ -181,6 +182,7 @@ def write_metrics(training: Training, passed: bool, path: Path) -> None:
         "threshold": recipe.threshold,
         "passed": passed,
         "best": best and {"epoch": best.epoch, **best.metrics},
+        "ms_per_step": statistics.median(record.ms_per_step for record in progress.history),
         "seconds": sum(record.seconds for record in progress.history),
         "history": [asdict(record) for record in progress.history],
     }
@@ -196,7 +198,7 @@ def load_model(folder: str | Path, device: str = "cpu") -> torch.nn.Module:
     """
     state = checkpoint.load(Path(folder) / "checkpoint.pt", device)
     kept = state["settings"]
-    names = ("seed", "epochs", "batch_size", "quick", "own")
+    names = ("seed", "epochs", "batch_size", "learning_rate", "quick", "own")
     data = kept["data"] and Path(kept["data"])
     options = Options(**{name: kept[name] for name in names}, data=data, device=device)
     model = recipes.load(kept["recipe"])(options).model().to(device)

@@ -92,7 +92,7 @@ class Training:
     def __init__(self, recipe: Recipe, folder: Path | None = None, world: World | None = None):
         options = recipe.options
         self.recipe, self.folder, self.world = recipe, folder, world or World()
-        self.epochs, self.batch_size = options.epochs or 0, options.batch_size or 0
+        self.epochs, self.batch_size = recipe.epochs, recipe.batch_size
         self.data, self.validation = recipe.train_data(), recipe.validation_data()
         self.steps = check_sizes(len(self.data), self.batch_size, self.world.size)  # type: ignore[arg-type]
         torch.manual_seed(options.seed)
@@ -267,13 +267,14 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
         "seed": options.seed,
-        "epochs": options.epochs,
-        "batch_size": options.batch_size,
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
         "quick": options.quick,
         "data": options.data and str(options.data),
         "backend": options.backend,
         "device": options.device,
-        "own": dict(options.own),
+        "own": vars(recipe.own),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,13 +21,14 @@ Batch = dict[str, Tensor]
 class Options:
     """How to run a recipe; `own` holds the options that the recipe itself adds, by name.
 
-    None leaves a number to the recipe, whose `__init__` fills it in.
+    None leaves a number to the recipe.
     """
 
     seed: int = 0
     device: str = "cpu"
     epochs: int | None = None
     batch_size: int | None = None
+    learning_rate: float | None = None
     quick: bool = False
     data: Path | None = None
     workers: int = 0
@@ -68,8 +69,10 @@ class Recipe(ABC):
         metric: the entry of `evaluate` that chooses the best epoch.
         lower_is_better: whether that entry is an error rather than a score.
         threshold: what the metric must reach with `--quick`.
-        epochs, quick_epochs, batch_size, learning_rate: defaults.
-        options: how it is run, with `epochs` and `batch_size` filled in.
+        epochs, batch_size, learning_rate: of the class, the defaults; of a recipe, what is used.
+        quick_epochs: what `epochs` is with `--quick`.
+        options: how it is run.
+        own: the recipe's own options, `own.map` for `--map`.
         quick: short for `options.quick`: make the data smaller.
     """
 
@@ -78,21 +81,18 @@ class Recipe(ABC):
     metric: ClassVar[str] = "dice"
     lower_is_better: ClassVar[bool] = False
     threshold: ClassVar[float]
-    epochs: ClassVar[int] = 50
-    quick_epochs: ClassVar[int] = 10
-    batch_size: ClassVar[int] = 8
-    learning_rate: ClassVar[float] = 1e-3
+    epochs: int = 50
+    quick_epochs: int = 10
+    batch_size: int = 8
+    learning_rate: float = 1e-3
 
     def __init__(self, options: Options | None = None) -> None:
-        options = options or Options()
-        epochs = self.quick_epochs if options.quick else self.epochs
-        self.options = replace(
-            options,
-            epochs=epochs if options.epochs is None else options.epochs,
-            batch_size=self.batch_size if options.batch_size is None else options.batch_size,
-            own={**self.own_defaults(), **options.own},
-        )
+        self.options = options = options or Options()
+        self.own = argparse.Namespace(**{**self.own_defaults(), **options.own})
         self.quick = options.quick
+        self.epochs = options.epochs or (self.quick_epochs if self.quick else self.epochs)
+        self.batch_size = options.batch_size or self.batch_size
+        self.learning_rate = options.learning_rate or self.learning_rate
 
     # What a recipe must say.
 
@@ -123,7 +123,7 @@ class Recipe(ABC):
 
     @classmethod  # noqa: B027
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Add the recipe's own options; they arrive in `options.own`."""
+        """Add the recipe's own options; they arrive in `self.own`."""
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(model.parameters(), lr=self.learning_rate)
@@ -150,7 +150,7 @@ class Recipe(ABC):
 
         >>> from medkern.recipes.points import Points
         >>> recipe = Points.with_options("--map", "geodesic", quick=True)
-        >>> recipe.options.own["map"], recipe.options.epochs == Points.quick_epochs
+        >>> recipe.own.map, recipe.epochs == Points.quick_epochs
         ('geodesic', True)
         """
         return cls(Options(own=cls._parsed(own), **options))
@@ -163,7 +163,7 @@ class Recipe(ABC):
 
     def batches(self, data: Dataset[Batch]) -> Iterator[Batch]:
         """All of a dataset in order, batched, on the device: for `evaluate` and `panel`."""
-        for batch in DataLoader(data, self.options.batch_size, num_workers=self.options.workers):
+        for batch in DataLoader(data, self.batch_size, num_workers=self.options.workers):
             yield self.to_device(batch)
 
     def to_device(self, batch: Batch) -> Batch:

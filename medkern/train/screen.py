@@ -29,6 +29,7 @@ class Screen(Watcher):
         )
         self.task = self.bar.add_task("", total=training.steps * training.epochs, values="")
         self.metric = ""
+        self.has_header = False
 
     def __enter__(self) -> Screen:
         self.bar.start()
@@ -56,24 +57,28 @@ class Screen(Watcher):
     def end(self, epoch: Epoch, is_best: bool) -> None:
         name = self.training.recipe.metric
         self.metric = f"  {name} {short(epoch.metrics[name])}"
-        width = len(str(self.training.epochs))
-        parts = [f"{n} {short(v)}" for n, v in {**epoch.losses, **epoch.metrics}.items()]
-        self.console.print(
-            f"epoch {epoch.epoch:{width}}/{self.training.epochs}  {'  '.join(parts)}"
-            f"  {epoch.seconds:.1f} s{'  *' if is_best else ''}",
-            soft_wrap=True,
-        )
+        values = {**epoch.losses, **epoch.metrics}
+        widths = [max(8, len(name)) for name in values]
+        if not self.has_header:
+            names = (f"{name:>{width}}" for name, width in zip(values, widths, strict=True))
+            self.console.print(f"{'epoch':>9}", *names, f"{'time':>8}", soft_wrap=True)
+            self.has_header = True
+        cells = (f"{short(v):>{width}}" for v, width in zip(values.values(), widths, strict=True))
+        number = f"{epoch.epoch}/{self.training.epochs}"
+        seconds = f"{epoch.seconds:.1f} s"
+        mark = "  best so far" if is_best else ""
+        self.console.print(f"{number:>9}", *cells, f"{seconds:>8}{mark}", soft_wrap=True)
 
 
 def short(value: float) -> str:
-    """Four digits, of a fixed width where numbers are of a size.
+    """Four digits or so.
 
-    >>> [short(v) for v in (0.91234, 12.3456, 12345.6, 0.0000123)]
-    ['0.9123', '12.35', '1.235e+04', '1.23e-05']
+    >>> [short(v) for v in (0.91234, 12.3456, 12345.6, -0.0000123)]
+    ['0.9123', '12.35', '1.23e+04', '-1.23e-05']
     """
     if value and not 1e-3 <= abs(value) < 1e4:
-        return f"{value:.4g}"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
+        return f"{value:.3g}"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
 def make_console(*, quiet: bool) -> Console:
