@@ -29,8 +29,8 @@ def test_an_item_depends_on_seed_and_index_alone(make):
 
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_fundus_images_hold_a_cup_in_a_disc(camera):
-    data = FundusImages(12, size=48, camera=camera)
-    ratios = []
+    data = FundusImages(16, size=48, camera=camera)
+    ratios, levels = [], [[], [], []]
     for item in data:
         image, label = item["image"], item["label"]
         assert image.shape == (3, 48, 48)
@@ -39,13 +39,15 @@ def test_fundus_images_hold_a_cup_in_a_disc(camera):
         disc, cup = label >= RIM, label == CUP
         assert 0.04 < disc.float().mean() < 0.25
         ratios.append((cup.sum() / disc.sum()).sqrt().item())
-        # The cup is the brightest, the background the darkest, in every camera.
-        grey = image.mean(0)
-        assert grey[cup].median() > grey[label == RIM].median() > grey[label == 0].median()
-        # No pixel of the cup touches the background: the rim is closed.
+        for k, found in enumerate(levels):
+            found.append(image.mean(0)[label == k])
+        # The rim is closed: hardly a pixel of the cup touches the background.
         around = torch.nn.functional.max_pool2d((label == 0).float()[None], 3, 1, 1)[0] > 0
-        assert (around & cup).float().sum() <= 0.2 * cup.sum()
+        assert (around & cup).sum() <= 0.2 * cup.sum()
     assert 0.3 < min(ratios) < max(ratios) < 0.8
+    # Vessels apart, the cup is the brightest and the background the darkest, in every camera.
+    background, rim, cup = (torch.cat(found).quantile(0.7).item() for found in levels)
+    assert cup > rim > background
 
 
 def test_cameras_see_the_same_eyes_in_other_colours():
@@ -65,7 +67,7 @@ def test_shapes_are_where_their_labels_are():
         image, label = item["image"][0], item["label"]
         counts += torch.bincount(label.flatten(), minlength=5) > 0
         assert 0.05 < (label > 0).float().mean() < 0.6
-        assert image[label > 0].mean() > image[label == 0].mean() + 0.15
+        assert image[label > 0].mean() > image[label == 0].mean() + 0.1
     assert counts.min() >= 36  # a shape can be hidden, but rarely is
     noisy = OverlappingShapes(1, size=64, noise=0.5)[0]["image"] - data[0]["image"]
     assert noisy.std() == pytest.approx(0.5, rel=0.05)

@@ -14,12 +14,13 @@ from medkern.data.seeding import generator_of
 from medkern.rules import at_least
 
 CLASSES = ("background", "disk", "box", "triangle", "ring")
+LEVELS = (0.25, 0.85, 0.7, 0.55, 0.4)  # mean grey levels; each shape's is up to 0.06 off
 
 
 @dataclass(frozen=True)
 class OverlappingShapes(Dataset[dict[str, Tensor]]):
-    """Made-up images of a disk, a box, a triangle and a ring, each in a grey level of its own and
-    in front of the one before it.
+    """Made-up images of a disk, a box, a triangle and a ring, each of an even grey, in front of
+    each other.
 
     Item i depends on `seed` and i alone. It is a dict of
 
@@ -27,8 +28,8 @@ class OverlappingShapes(Dataset[dict[str, Tensor]]):
     - `label`: int64 [size, size], 0 background, 1 disk, 2 box, 3 triangle, 4 ring: of overlapping
       shapes, the one in front.
 
-    Position, size, turn, grey level and the order from back to front are random; grey levels tell
-    the shapes from the background, but not from each other.
+    Position, size, turn, grey level and the order from back to front are random. Grey levels tell
+    the shapes from the background, and nearly from each other.
 
     Args:
         length: number of images.
@@ -45,7 +46,7 @@ class OverlappingShapes(Dataset[dict[str, Tensor]]):
     length: int
     size: int = 64
     seed: int = 0
-    noise: float = 0.02
+    noise: float = 0.05
 
     def __post_init__(self) -> None:
         at_least("data.OverlappingShapes", "length", self.length, 0)
@@ -61,12 +62,12 @@ class OverlappingShapes(Dataset[dict[str, Tensor]]):
         label = torch.zeros(self.size, self.size, dtype=torch.int64)
         coarse = torch.randn(1, 1, 6, 6, generator=random)
         field = functional.interpolate(coarse, label.shape, mode="bicubic", align_corners=True)
-        image = 0.25 + 0.06 * field[0, 0]
+        image = LEVELS[0] + 0.06 * field[0, 0]
         for k in (1 + torch.randperm(len(CLASSES) - 1, generator=random)).tolist():
             inside = _shape(CLASSES[k], self.size, random)
             label[inside] = k
-            level = 0.5 + 0.4 * float(torch.rand((), generator=random))
-            image = torch.where(inside, level + 0.2 * (image - 0.25), image)
+            level = LEVELS[k] + 0.12 * (float(torch.rand((), generator=random)) - 0.5)
+            image = torch.where(inside, level + 0.2 * (image - LEVELS[0]), image)
         image = functional.avg_pool2d(image[None], 3, 1, 1, count_include_pad=False)
         noise = torch.randn(image.shape, generator=random)
         return {"image": image.clamp(0, 1) + self.noise * noise, "label": label}

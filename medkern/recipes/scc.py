@@ -22,7 +22,7 @@ from medkern.train.folder import FolderData
 from medkern.train.metrics import dice_scores
 from medkern.train.recipe import Batch, Options, Recipe, Step
 
-NOISE = 0.1  # standard deviation at test: a variance of 0.01
+NOISE = 0.1  # standard deviation of what is added at test: a variance of 0.01
 DROPPED = 0.01  # share of the pixels that Bernoulli noise sets to 0
 MID_BAND = (0.15, 0.4)  # of the Nyquist frequency
 
@@ -32,7 +32,7 @@ class Scc(Recipe):
     summary = "overlapping shapes with the spectral correlation loss, tested under noise"
     metric = "dice"  # under Gaussian noise
     threshold = 0.8
-    epochs, quick_epochs, batch_size, learning_rate = 60, 20, 8, 0.05
+    epochs, quick_epochs, batch_size, learning_rate = 60, 20, 8, 2e-3
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ class Scc(Recipe):
     def validation_data(self) -> Dataset[Batch]:
         if self.options.data:
             return FolderData(self.options.data, "validation", classes=self.classes)
-        return self.shapes(64 if self.quick else 128, self.options.seed + 1)
+        return self.shapes(32 if self.quick else 128, self.options.seed + 1)
 
     def shapes(self, length: int, seed: int) -> Dataset[Batch]:
         return Kept(OverlappingShapes(length, 64 if self.quick else 128, seed))
@@ -64,11 +64,6 @@ class Scc(Recipe):
         if self.own.model == "transunet":
             return mk.models.TransUNet(1, self.classes, width=width, hidden=8 * width)
         return mk.models.UNet(1, self.classes, width=width, levels=3 if self.quick else 4)
-
-    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            model.parameters(), self.learning_rate, momentum=0.9, weight_decay=1e-4
-        )
 
     def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> Any:
         return torch.optim.lr_scheduler.PolynomialLR(optimizer, steps, power=0.9)
