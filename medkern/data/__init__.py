@@ -15,22 +15,28 @@ if TYPE_CHECKING:
     from medkern.data.brain import BrainPhantoms, Pairs
     from medkern.data.cardiac import CardiacSlices
     from medkern.data.cubes import OrderCubes, TissueCubes
+    from medkern.data.fundus import FundusImages
+    from medkern.data.shapes import OverlappingShapes
     from medkern.data.ultrasound import UltrasoundLesions
 
 # Where the generators are; they need torch, which reading a real image does not.
 _GENERATORS = {
     "BrainPhantoms": "brain",
     "CardiacSlices": "cardiac",
-    "Pairs": "brain",
-    "UltrasoundLesions": "ultrasound",
+    "FundusImages": "fundus",
     "OrderCubes": "cubes",
+    "OverlappingShapes": "shapes",
+    "Pairs": "brain",
     "TissueCubes": "cubes",
+    "UltrasoundLesions": "ultrasound",
 }
 
 __all__ = [
     "BrainPhantoms",
     "CardiacSlices",
+    "FundusImages",
     "OrderCubes",
+    "OverlappingShapes",
     "Pairs",
     "Sample",
     "TissueCubes",

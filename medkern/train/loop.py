@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +211,11 @@ class Training:
         state = {
             "medkern": medkern.__version__,
             "settings": settings_of(self.recipe),
-            "progress": asdict(self.progress),
+            "progress": {
+                **vars(self.progress),
+                "history": [vars(record) for record in self.progress.history],
+                "best": self.progress.best and vars(self.progress.best),
+            },
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler and self.scheduler.state_dict(),

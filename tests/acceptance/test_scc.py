@@ -1,0 +1,91 @@
+"""Section 7 of the specification of the spectral correlation: what training with it does. Its
+first five items are unit tests of the op."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import medkern as mk
+from medkern.recipes.scc import Scc
+from medkern.train import Training
+
+pytestmark = pytest.mark.slow
+RECORD = Path(__file__).parents[2] / "docs" / "acceptance" / "scc.json"
+RUNS = {
+    "baseline": ("--weight", "0"),
+    "full 0.2": ("--weight", "0.2"),
+    "full 0.9": ("--weight", "0.9"),
+    "binned 0.2": ("--mode", "binned", "--weight", "0.2"),
+    "printed sign 0.2": ("--weight", "-0.2"),
+    "printed sign 0.9": ("--weight", "-0.9"),
+    "transunet baseline": ("--model", "transunet", "--weight", "0"),
+    "transunet full 0.2": ("--model", "transunet", "--weight", "0.2"),
+}
+
+
+def record(name, value):
+    found = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    found[name] = value
+    RECORD.parent.mkdir(exist_ok=True)
+    RECORD.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Validation metrics of the last epoch, by run; seed 0."""
+    found = {}
+    for name, options in RUNS.items():
+        start = time.perf_counter()
+        history = Training(Scc.with_options(*options, quick=True)).run().history
+        found[name] = history[-1].metrics
+        entry = {key: round(value, 4) for key, value in history[-1].metrics.items()}
+        record(name, {**entry, "seconds": round(time.perf_counter() - start)})
+    return found
+
+
+@pytest.mark.parametrize("network", ["", "transunet "])
+def test_the_term_does_no_harm(results, network):
+    plain, ours = results[f"{network}baseline"], results[f"{network}full 0.2"]
+    assert ours["dice"] >= plain["dice"] - 0.005
+
+
+def test_a_large_weight_does_not_collapse(results):
+    assert results["full 0.9"]["dice"] >= results["baseline"]["dice"] - 0.02
+
+
+def test_binned_helps_the_middle_frequencies(results):
+    assert results["binned 0.2"]["mid_band"] >= results["baseline"]["mid_band"]
+
+
+def test_the_printed_sign_makes_it_worse(results):
+    assert results["printed sign 0.9"]["dice"] < results["baseline"]["dice"]
+
+
+def test_full_needs_no_transform_and_is_faster():
+    """(8, 9, 224, 224), forward and backward, against the formula by FFT."""
+    p = torch.rand(8, 9, 224, 224, requires_grad=True)
+    y = (torch.rand(8, 9, 224, 224) < 0.1).float()
+
+    def by_fft():
+        a, b = torch.fft.fft2(p), torch.fft.fft2(y)
+        product = (a * b.conj()).real.sum((2, 3))
+        mass = (a.abs().square() + b.abs().square()).sum((2, 3))
+        return (2 * product / mass).mean()
+
+    def ours():
+        return mk.spectral_correlation(p, y, smooth=0.0)
+
+    torch.testing.assert_close(ours(), by_fft(), rtol=1e-5, atol=1e-6)
+    times = {}
+    for name, f in {"fft": by_fft, "medkern": ours}.items():
+        laps = []
+        for _ in range(5):
+            start = time.perf_counter()
+            torch.autograd.grad(f(), p)
+            laps.append(time.perf_counter() - start)
+        times[name] = round(1e3 * sorted(laps)[2], 2)
+    record("ms, forward and backward, (8, 9, 224, 224)", times)
+    assert times["medkern"] < times["fft"]
