@@ -1,4 +1,7 @@
-"""The panel that a recipe leaves, as the picture of its page: system.py NAME [PANEL]."""
+"""The panel of a run of `medkern train` as the picture of its system's page:
+
+python docs/figures/system.py points runs/points
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from common import IMAGES
 from PIL import Image
 
 
-def keep(name: str, panel: Path) -> None:
-    picture = Image.open(panel).convert("RGB").quantize(128, Image.Quantize.FASTOCTREE)
+def take(name: str, run: Path) -> None:
+    picture = Image.open(run / "panel.png").convert("RGB")
+    picture = picture.quantize(128, Image.Quantize.FASTOCTREE)
     path = IMAGES / f"system_{name}.png"
     picture.save(path, optimize=True)
     print(f"wrote {path.name}, {path.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":
-    name = sys.argv[1]
-    keep(name, Path(sys.argv[2] if len(sys.argv) > 2 else f"runs/{name}/panel.png"))
+    take(sys.argv[1], Path(sys.argv[2]))
