@@ -30,7 +30,7 @@ class FNORegistration(Recipe):
     summary = "registration of brains, learnt at one resolution for all"
     metric = "dice"
     threshold = 0.79
-    epochs, quick_epochs, batch_size, learning_rate = 20, 3, 8, 2e-3
+    epochs, quick_epochs, batch_size, learning_rate = 80, 3, 8, 1e-4
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -45,11 +45,15 @@ class FNORegistration(Recipe):
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
+        if self.quick:
+            self.learning_rate = self.options.learning_rate or 2e-3
+        if self.own.ndim == 3:
+            self.batch_size = self.options.batch_size or (2 if self.quick else 1)
         self.classes = self.own.classes if self.options.data else len(STRUCTURES)
 
     def train_data(self) -> Dataset[Batch]:
         """Pairs of subjects in both orders."""
-        return Pairs(self.subjects("train", 40, self.options.seed))
+        return Pairs(self.subjects("train", 24 if self.own.ndim == 3 else 40, self.options.seed))
 
     def validation_data(self) -> Dataset[Batch]:
         """Pairs of subsequent subjects."""
