@@ -49,6 +49,7 @@ def test_loss_is_the_sum_of_the_paper():
 def test_without_jitter_both_branches_are_one():
     recipe = Tiny.with_options("--method", "guided", "--alpha", "0", "--beta", "0")
     training = Training(recipe)
+    training.model.eval()  # the statistics of tiny batches enlarge rounding
     batch = next(training.batches(0, 0))
     parts = recipe.loss(training.model, batch, training.position())
     assert parts["consistency"] < 1e-8

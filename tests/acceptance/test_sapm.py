@@ -1,9 +1,7 @@
 """Section 7 of the specification of SAPM; its first four items are also unit tests of the ops."""
 
-import json
 import statistics
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,15 +11,7 @@ from medkern.recipes.sapm import METHODS, Sapm
 from medkern.train import Training
 
 pytestmark = pytest.mark.slow
-RECORD = Path(__file__).parents[2] / "docs" / "acceptance" / "sapm.json"
 SEEDS = (0, 1)
-
-
-def record(name, value):
-    found = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    found[name] = value
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
 def test_jitter_is_the_papers_chain():
@@ -61,7 +51,7 @@ def test_variance_by_radius():
 
 
 @pytest.fixture(scope="module")
-def results():
+def results(record):
     """Validation metrics of the last epoch, by method and seed."""
     found = {}
     for method in METHODS:

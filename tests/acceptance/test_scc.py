@@ -1,9 +1,7 @@
 """Section 7 of the specification of the spectral correlation: what training with it does. Its
 first five items are unit tests of the op."""
 
-import json
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +11,6 @@ from medkern.recipes.scc import Scc
 from medkern.train import Training
 
 pytestmark = pytest.mark.slow
-RECORD = Path(__file__).parents[2] / "docs" / "acceptance" / "scc.json"
 RUNS = {
     "baseline": ("--weight", "0"),
     "full 0.2": ("--weight", "0.2"),
@@ -26,15 +23,8 @@ RUNS = {
 }
 
 
-def record(name, value):
-    found = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    found[name] = value
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-
-
 @pytest.fixture(scope="module")
-def results():
+def results(record):
     """Validation metrics of the last epoch, by run; seed 0."""
     found = {}
     for name, options in RUNS.items():
@@ -64,7 +54,7 @@ def test_the_printed_sign_makes_it_worse(results):
     assert results["printed sign 0.9"]["dice"] < results["baseline"]["dice"]
 
 
-def test_full_needs_no_transform_and_is_faster():
+def test_full_needs_no_transform_and_is_faster(record):
     """(8, 9, 224, 224), forward and backward, against the formula by FFT."""
     p = torch.rand(8, 9, 224, 224, requires_grad=True)
     y = (torch.rand(8, 9, 224, 224) < 0.1).float()
