@@ -17,13 +17,18 @@ TORCH_ROOT = $(abspath $(shell $(BIN)/python -c 'import importlib.util as u; \
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/* build_support/*.py) \
            $(shell find csrc -name '*.?pp')
 
-.PHONY: bench test lint docs cuda sanitize emulated-sanitize mutants verification clean
+.PHONY: bench test acceptance lint docs cuda sanitize emulated-sanitize mutants verification clean
 
 bench: $(VENV)/.built
 	$(BIN)/medkern bench $(BENCH)
 
 test: $(VENV)/.built
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --doctest-modules tests medkern
+
+# What the papers of the systems claim, trained anew: about an hour on two cores. The numbers go to
+# docs/acceptance.
+acceptance: $(VENV)/.built
+	$(BIN)/python -m pytest --durations=0 tests/acceptance
 
 lint: $(TORCH_DONE)
 	$(PIP) install 'ruff>=0.9' 'mypy>=1.14' 'clang-format>=19' numpy

@@ -21,16 +21,18 @@ from medkern.train import Options, Training
 
 def cases() -> Iterable[Case]:
     for name in recipes.names():
-        yield step_case(name, quick=name == "points")
+        yield step_case(name)
+    yield step_case("points", batch_size=2, quick=True)
 
 
-def step_case(name: str, *, quick: bool) -> Case:
+def step_case(name: str, *, batch_size: int | None = None, quick: bool = False) -> Case:
+    step = functools.partial(step_of, name, batch_size)
     return Case(
         op="train",
-        name=f"train/{name}/quick",
+        name=f"train/{name}" if batch_size is None else f"train/{name}/batch_{batch_size}",
         inputs=lambda: (),
-        native=lambda: step_of(name)(),
-        reference=lambda: by_reference(step_of(name)),
+        native=lambda: step()(),
+        reference=lambda: by_reference(step()),
         tolerance=1e-3,
         backward=False,
         quick=quick,
@@ -41,9 +43,9 @@ def step_case(name: str, *, quick: bool) -> Case:
 
 
 @functools.cache
-def step_of(name: str) -> Callable[[], torch.Tensor]:
+def step_of(name: str, batch_size: int | None) -> Callable[[], torch.Tensor]:
     """The first step of a recipe; its losses."""
-    training = Training(recipes.load(name)(Options(quick=True)))
+    training = Training(recipes.load(name)(Options(quick=True, batch_size=batch_size)))
     training.model.train()
     training.scheduler = None
     for group in training.optimizer.param_groups:

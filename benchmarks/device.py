@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from medkern.benchmarks.memory import LiveTensors
 from medkern.benchmarks.registry import Kind
 
 WARM_CALLS = 3
-CPU = torch.profiler.ProfilerActivity.CPU
 
 
 class NoDevice(RuntimeError):
@@ -39,7 +39,7 @@ def choose(kind: Kind) -> Device:
 
 
 class Device:
-    """The CPU: wall time; memory as torch allocates it.
+    """The CPU: wall time; memory as `LiveTensors` counts it.
 
     `backends` are those of ours that are forced and timed one by one; where there is none, our op
     runs on what medkern chooses by itself.
@@ -66,14 +66,9 @@ class Device:
 
     def peak_bytes(self, call: Callable[[], object]) -> int | None:
         """The most memory a call has in use beyond what was in use before it: tensors alone."""
-        with torch.profiler.profile(activities=[CPU], profile_memory=True) as profiler:
+        with LiveTensors() as live:
             call()
-        used = peak = 0
-        for event in profiler.events() or ():
-            if event.name == "[memory]":
-                used += event.cpu_memory_usage
-                peak = max(peak, used)
-        return peak
+        return live.peak
 
     def working_set(self, cache: int) -> int:
         """Bytes per array for the bandwidths: four caches, within what a small machine spares."""

@@ -59,7 +59,7 @@ class Case:
     `bytes_moved` and `flops` are the least work of the forward pass; the `*_backward` fields are
     the least work of the backward pass alone. `compile` is False where torch.compile cannot help
     the reference, whose loops depend on data. `memory` asks for the peak memory on a CPU too, where
-    measuring it takes a profiled call. `bound` names the measured bandwidth the forward
+    that takes a slow call more. `bound` names the measured bandwidth the forward
     pass is held against: "read" where the output is much smaller than the input.
     """
 

@@ -76,6 +76,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         path.write_text(json.dumps(_evidence, indent=1, sort_keys=True) + "\n")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Acceptance tests train for minutes: they run where their path is given (make acceptance)."""
+    asked_for = any("acceptance" in argument for argument in config.args)
+    return True if collection_path.name == "acceptance" and not asked_for else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if torch.cuda.is_available():
         return

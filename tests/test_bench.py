@@ -139,6 +139,20 @@ def test_select_by_op_by_substring_and_quick() -> None:
 # The measurement.
 
 
+def test_peak_memory_on_a_cpu_is_that_of_the_tensors_alive() -> None:
+    def call() -> None:
+        first = torch.ones(1000)  # 4 kB
+        second = first + 1  # 8 kB
+        del first
+        second += torch.ones(1000)  # 8 kB: nothing new is made in place
+        second.view(10, 100).sum()
+
+    assert device.Device().peak_bytes(call) == 8000
+    result = measured(toy(memory=True))
+    assert timing(result, "native").peak_bytes == 256
+    assert timing(measured(toy()), "native").peak_bytes is None
+
+
 def test_right_contenders_are_timed_in_both_passes() -> None:
     result = measured(toy(peers={"mul": Peer(lambda: lambda x: torch.mul(x, x))}))
     assert result.inputs == ["float32[64]"]

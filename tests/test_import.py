@@ -39,7 +39,8 @@ def test_torch_imported_first_registers_at_import():
 
 
 @pytest.mark.parametrize(
-    "module", ["ops", "backend", "_registry", "nn", "info", "data", "rules", "testing", "_api"]
+    "module",
+    ["ops", "backend", "_registry", "nn", "info", "data", "recipes", "rules", "testing", "_api"],
 )
 def test_any_module_may_come_first(module):
     code = f"import medkern.{module} as m, medkern; print(medkern.haar_pool.__name__)"

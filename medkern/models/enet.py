@@ -155,8 +155,11 @@ class Up(nn.Module):
         self.act = nn.ReLU()
 
     def forward(self, x: Tensor, where: Tensor) -> Tensor:
-        unpooled = functional.max_unpool2d(self.shortcut(x), where, [2, 2])
-        out: Tensor = self.act(unpooled + self.branch(x))
+        grown = self.branch(x)
+        # Windows do not overlap, so this is max unpooling; torch's own refuses to be deterministic.
+        spread = torch.zeros_like(grown).flatten(2)
+        spread = spread.scatter(2, where.flatten(2), self.shortcut(x).flatten(2))
+        out: Tensor = self.act(spread.view_as(grown) + grown)
         return out
 
 

@@ -54,8 +54,10 @@ class UNet(nn.Module):
         choice("models.UNet", "ndim", ndim, (2, 3))
         widths = [width * 2**level for level in range(levels)]
         conv, up, pool = _LAYERS[ndim]
-        ins = [in_channels, *widths]
-        self.down = nn.ModuleList(_block(i, o, norm, ndim) for i, o in zip(ins, widths))  # noqa: B905
+        ins = [in_channels, *widths[:-1]]
+        self.down = nn.ModuleList(
+            _block(i, o, norm, ndim) for i, o in zip(ins, widths, strict=True)
+        )
         self.pool = pool(2)
         pairs = list(zip(widths[1:], widths[:-1], strict=True))[::-1]  # from coarse to fine
         self.up = nn.ModuleList(up(coarse, fine, 2, stride=2) for coarse, fine in pairs)

@@ -18,7 +18,7 @@ import medkern
 from medkern import recipes
 from medkern.rules import message
 from medkern.train import checkpoint, figures, parallel
-from medkern.train.loop import Training, settings_of
+from medkern.train.loop import Training, settings_of, size_of
 from medkern.train.recipe import Options, Recipe
 from medkern.train.screen import Screen, make_console
 from medkern.train.stopping import Stopped
@@ -140,7 +140,7 @@ def headline(training: Training) -> str:
     return (
         f"{recipe.name}: {recipe.summary}{f' ({own})' if own else ''}\n"
         f"{type(model).__name__} with {parameters:,} parameters, "
-        f"{len(training.data)} training and {len(training.validation)} validation items, "  # type: ignore[arg-type]
+        f"{size_of(training.data)} training and {size_of(training.validation)} validation items, "
         f"{training.steps} steps of {training.batch_size} per epoch, "
         f"{recipe.options.device} with {torch.get_num_threads()} threads"
     )

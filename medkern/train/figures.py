@@ -35,7 +35,9 @@ def curves(recipe: Recipe, progress: Progress) -> Any:
         left.plot(epochs, [record.losses[name] for record in history], label=name)
     for name in history[0].metrics:
         if name == recipe.metric or _on_one_scale(recipe.metric, name, history):
-            right.plot(epochs, [record.metrics[name] for record in history], label=name)
+            width = 2.5 if name == recipe.metric else 1
+            values = [record.metrics[name] for record in history]
+            right.plot(epochs, values, label=name, linewidth=width)
     if progress.best is not None:
         value = progress.best.metrics[recipe.metric]
         right.plot(progress.best.epoch, value, "o", color="black", label=f"best: {value:.3f}")

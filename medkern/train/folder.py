@@ -161,15 +161,22 @@ def _read(path: Path) -> NDArray[Any]:
         if path.suffix == ".npy":
             stored = np.load(path, allow_pickle=False)
         elif path.suffix == ".png":
-            with importlib.import_module("PIL.Image").open(path) as picture:
+            with _package("PIL.Image").open(path) as picture:
                 # A palette stands for its indices, which is how label maps are kept.
                 stored = np.array(picture)
         else:
-            stored = np.asanyarray(importlib.import_module("nibabel").load(path).dataobj)
+            stored = np.asanyarray(_package("nibabel").load(path).dataobj)
             stored = stored.transpose()  # [W, H, D] to [D, H, W]
     except (OSError, ValueError) as error:
         raise _bad(path, "be a file that can be read", str(error), "write it again") from error
     return np.array(stored, dtype=stored.dtype.newbyteorder("="))
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"medkern.train: {error}; pip install 'medkern[train]'") from error
 
 
 def _same_size(first: tuple[Path, torch.Size], path: Path, size: torch.Size) -> None:

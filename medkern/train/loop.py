@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from medkern.rules import message
 from medkern.train import checkpoint
 from medkern.train.parallel import World
 from medkern.train.recipe import Batch, Recipe, Step
-from medkern.train.stopping import Stopped, stop_requests
+from medkern.train.stopping import Stopped, StopRequest, stop_requests
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Training:
         self.recipe, self.folder, self.world = recipe, folder, world or World()
         self.epochs, self.batch_size = recipe.epochs, recipe.batch_size
         self.data, self.validation = recipe.train_data(), recipe.validation_data()
-        self.steps = check_sizes(len(self.data), self.batch_size, self.world.size)  # type: ignore[arg-type]
+        self.steps = check_sizes(size_of(self.data), self.batch_size, self.world.size)
         torch.manual_seed(options.seed)
         self.model = recipe.model().to(options.device)
         self.objective = self.world.wrap(Objective(recipe, self.model))
@@ -121,7 +121,9 @@ class Training:
                 self.save()
         return self.progress
 
-    def train_epoch(self, watcher: Watcher, stop: Any) -> tuple[dict[str, float], list[float]]:
+    def train_epoch(
+        self, watcher: Watcher, stop: StopRequest
+    ) -> tuple[dict[str, float], list[float]]:
         """The steps of the current epoch that are still to do; mean losses, and ms per step."""
         progress = self.progress
         watcher.begin(progress.epoch + 1, self.steps, progress.step)
@@ -176,10 +178,8 @@ class Training:
     def batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """This process's share of the epoch's batches, from `first` on."""
         options = self.recipe.options
-        order = torch.randperm(
-            len(self.data),  # type: ignore[arg-type]
-            generator=generator_of("order", options.seed, epoch),
-        )
+        random = generator_of("order", options.seed, epoch)
+        order = torch.randperm(size_of(self.data), generator=random)
         whole = order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
         share = whole[first:, self.world.rank :: self.world.size].tolist()
         augmented = Augmented(self.data, self.recipe, epoch)
@@ -211,7 +211,11 @@ class Training:
         state = {
             "medkern": medkern.__version__,
             "settings": settings_of(self.recipe),
-            "progress": asdict(self.progress),
+            "progress": {
+                **vars(self.progress),
+                "history": [vars(record) for record in self.progress.history],
+                "best": self.progress.best and vars(self.progress.best),
+            },
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler and self.scheduler.state_dict(),
@@ -248,6 +252,11 @@ class Augmented(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         generator = generator_of("augment", self.recipe.options.seed, self.epoch, index)
         return self.recipe.augment(self.data[index], generator)
+
+
+def size_of(data: Dataset[Batch]) -> int:
+    """The length that every map-style dataset has, though torch declares none."""
+    return len(data)  # type: ignore[arg-type]
 
 
 def check_sizes(items: int, batch_size: int, processes: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,7 +171,7 @@ class Recipe(ABC):
         return {name: value.to(self.options.device) for name, value in batch.items()}
 
     def is_better(self, value: float, than: float | None) -> bool:
-        if than is None:
+        if than is None or math.isnan(than):
             return True
         return value < than if self.lower_is_better else value > than
 
