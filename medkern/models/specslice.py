@@ -41,6 +41,7 @@ class SpecSliceConvLSTM(nn.Module):
             see no order at all.
         levels: where ConvLSTMs are, of 1 to 4; in the paper 2, 3 and 4 are best.
         reduce: "sum", or "mean" for sums over the number of slices.
+        forget_bias: what the bias of the forget gates starts at beside noise: 1 remembers longer.
         depth, width: of the ResNet: 18 or 34, and the channels of its stem, 64 in the paper.
         weights: a file with a state dict of torchvision's ResNet.
 
@@ -61,6 +62,7 @@ class SpecSliceConvLSTM(nn.Module):
         aggregate: str = "didom",
         levels: Sequence[int] = (2, 3, 4),
         reduce: str = "sum",
+        forget_bias: float = 0.0,
         depth: int = 34,
         width: int = 64,
         weights: str | Path | None = None,
@@ -88,6 +90,7 @@ class SpecSliceConvLSTM(nn.Module):
                 channels,
                 bidirectional="shared" if aggregate == "didom" else False,
                 reduce="last" if aggregate == "classical" else reduce,
+                forget_bias=forget_bias,
             )
         self.decoder = Decoder(8 * width, widths[::-1])
         self.head = nn.Conv2d(width // 4, classes, 3, padding=1)

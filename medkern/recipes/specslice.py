@@ -6,6 +6,7 @@ Source: Hu et al., SpecSlice-ConvLSTM, medical hyperspectral image segmentation.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ class SpecSlice(Recipe):
     summary = "hyperspectral segmentation, a ConvLSTM over the slices of the spectrum"
     metric = "accuracy"
     threshold = 0.95
-    epochs, quick_epochs, batch_size, learning_rate = 100, 12, 4, 1e-3
+    epochs, quick_epochs, batch_size, learning_rate = 100, 24, 4, 1e-3
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -38,9 +39,13 @@ class SpecSlice(Recipe):
         add("--bands", type=int, default=60, help="of the cubes; default: 60")
         add("--bands-per-slice", type=int, default=3, help="default: 3")
         add("--depth", type=int, choices=(18, 34), help="of the ResNet; default: 34, 18 if quick")
-        add("--width", type=int, help="of the ResNet's stem; default: 64, 16 if quick")
+        add("--width", type=int, help="of the ResNet's stem; default: 64, 8 if quick")
+        add("--forget-bias", type=float, default=1.0, help="of the ConvLSTMs at first; default: 1")
 
     def __init__(self, options: Options | None = None) -> None:
+        options = options or Options()
+        if options.quick and options.learning_rate is None:  # a small network
+            options = replace(options, learning_rate=5e-3)
         super().__init__(options)
         self.own = argparse.Namespace(**self.options.own)
 
@@ -63,9 +68,13 @@ class SpecSlice(Recipe):
             bands_per_slice=self.own.bands_per_slice,
             aggregate=self.own.aggregate,
             levels=self.own.levels,
+            forget_bias=self.own.forget_bias,
             depth=self.own.depth or (18 if self.quick else 34),
-            width=self.own.width or (16 if self.quick else 64),
+            width=self.own.width or (8 if self.quick else 64),
         )
+
+    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> Any:
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
     def augment(self, item: Batch, generator: torch.Generator) -> Batch:
         """One of the turns and flips that keep the pixels."""

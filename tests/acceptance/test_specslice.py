@@ -3,10 +3,8 @@
 The order task: a bump at slice 2 or 10 of 20 tells two classes apart, by nothing but its place.
 """
 
-import json
 import statistics
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,15 +19,6 @@ from medkern.recipes.specslice import SpecSlice
 from medkern.train import Training
 
 pytestmark = pytest.mark.slow
-RECORD = Path(__file__).parents[2] / "docs" / "acceptance" / "specslice.json"
-
-
-def record(name, value):
-    found = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    found[name] = value
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-
 
 HOW = {
     "classical": {"reduce": "last"},
@@ -78,7 +67,7 @@ def trained_accuracy(aggregate, steps, rate, seed=0):
     ("aggregate", "steps", "rate"),
     [("mean", 700, 1e-2), ("classical", 200, 1e-2), ("didom", 200, 1e-2), ("sisom", 700, 3e-3)],
 )
-def test_order_task(aggregate, steps, rate):
+def test_order_task(aggregate, steps, rate, record):
     accuracy = trained_accuracy(aggregate, steps, rate)
     value = {"accuracy": round(accuracy, 4), "steps": steps, "rate": rate, "seed": 0}
     record(f"order task, {aggregate}", value)
@@ -88,8 +77,8 @@ def test_order_task(aggregate, steps, rate):
         assert accuracy >= 0.95
 
 
-@pytest.mark.parametrize(("aggregate", "epochs"), [("mean", 4), ("didom", SpecSlice.quick_epochs)])
-def test_whole_network_on_the_order_task(aggregate, epochs):
+@pytest.mark.parametrize(("aggregate", "epochs"), [("mean", 12), ("sisom", 24), ("didom", 24)])
+def test_whole_network_on_the_order_task(aggregate, epochs, record):
     recipe = SpecSlice.with_options("--aggregate", aggregate, quick=True, epochs=epochs)
     best = Training(recipe).run().best
     found = {name: round(value, 4) for name, value in best.metrics.items()}
@@ -100,7 +89,7 @@ def test_whole_network_on_the_order_task(aggregate, epochs):
         assert best.metrics["accuracy"] >= SpecSlice.threshold
 
 
-def test_throughput_rises_with_the_bands_of_a_slice():
+def test_throughput_rises_with_the_bands_of_a_slice(record):
     """Table 5; at a quarter of its channels and of the size, so that it takes seconds."""
     rates = {}
     for bands in (2, 3, 4, 5, 6, 10, 12):
