@@ -49,7 +49,7 @@ cuda: $(TORCH_DONE)
 	  'nvidia-nvvm==13.0.*' 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*'
 	MEDKERN_TORCH_ROOT=$(TORCH_ROOT) cmake -S . -B build/cuda \
 	  -DMEDKERN_CUDA=ON -DMEDKERN_PYTHON=OFF -DCMAKE_BUILD_TYPE=Release
-	cmake --build build/cuda --target native_cuda --parallel
+	cmake --build build/cuda --target native_cuda --parallel $$(nproc)
 	$(BIN)/python build_support/gpu_budget.py build/cuda/_native_cuda.so --check
 
 # The emulated CUDA kernels in pytest, under AddressSanitizer and, with clang, ThreadSanitizer.
@@ -62,7 +62,7 @@ verification: $(VENV)/.built
 	  tests/test_contract.py tests/test_emulated.py tests/test_gpu.py tests/test_gpu_budget.py \
 	  tests/test_triton.py -k 'instruction_set or emulated or budget or triton or gpu'
 
-# Bugs planted on purpose, which the tests must notice; about six minutes.
+# Bugs planted on purpose, which the tests must notice; about half an hour.
 mutants: $(VENV)/.built
 	$(BIN)/python build_support/mutants.py
 

@@ -27,7 +27,8 @@ def cases() -> Iterable[Case]:
     for shape in ((8, 1, 128, 128), (8, 3, 256, 256), (8, 3, 512, 512)):
         yield jitter_case(shape, quick=shape[-1] == 128)
     for shape in ((8, 1, 128, 128), (8, 3, 256, 256), (4, 3, 512, 512)):
-        yield swap_case(shape, 0.05, quick=shape[-1] == 128)
+        tolerance = 5e-5 if shape[-1] == 512 else 1e-5
+        yield swap_case(shape, 0.05, tolerance=tolerance, quick=shape[-1] == 128)
 
 
 def name_of(op: str, shape: tuple[int, ...], *more: str) -> str:
@@ -143,7 +144,11 @@ def literal_jitter(x: Tensor) -> Tensor:
     return torch.fft.ifft2(torch.fft.ifftshift(jittered, dim=(-2, -1))).real
 
 
-def swap_case(shape: tuple[int, ...], beta: float, *, quick: bool = False) -> Case:
+def swap_case(
+    shape: tuple[int, ...], beta: float, *, tolerance: float = 1e-5, quick: bool = False
+) -> Case:
+    """The gradient divides by amplitudes. Among the more modes of larger images are smaller ones,
+    where plain FFTs in float32 err by 2.5e-5 too."""
     size = torch.Size(shape).numel() * 4
     return Case(
         op="amplitude_swap",
@@ -151,7 +156,7 @@ def swap_case(shape: tuple[int, ...], beta: float, *, quick: bool = False) -> Ca
         inputs=lambda: images(shape),
         native=lambda x, y: medkern.amplitude_swap(x, y, beta),
         reference=lambda x, y: published_swap(x, y, beta),
-        tolerance=1e-5,
+        tolerance=tolerance,
         peers={"half spectra": Peer(lambda: lambda x, y: half_spectrum_swap(x, y, beta))},
         bytes_moved=4 * size,
         bytes_backward=5 * size,

@@ -16,8 +16,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from planted import MUTANTS, Mutant
 
 ROOT = Path(__file__).parent.parent
 # The tests of the copy: no editable install may answer `import medkern` before it.
@@ -29,124 +31,6 @@ import pytest, medkern
 assert medkern.__file__.startswith({copy!r}), medkern.__file__
 sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *{tests!r}]))
 """
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A replacement in `file`, and the tests that must notice it.
-
-    library: what is built from the harmed sources: "emulated", "native" or, for Python, None.
-    """
-
-    name: str
-    file: str
-    before: str
-    after: str
-    library: str | None = "emulated"
-    tests: tuple[str, ...] = ("tests/test_emulated.py",)
-
-
-def cpu(name: str, file: str, before: str, after: str, *tests: str) -> Mutant:
-    return Mutant(name, f"csrc/{file}", before, after, "native", tests)
-
-
-def python(name: str, file: str, before: str, after: str, *tests: str) -> Mutant:
-    return Mutant(name, f"medkern/{file}", before, after, None, tests)
-
-
-MUTANTS = (
-    Mutant(
-        "butterfly sign", "csrc/core/haar_modes.hpp", "v[q] - v[q | step]", "v[q | step] - v[q]"
-    ),
-    Mutant("one IEWA weight", "csrc/core/haar_modes.hpp", "corner == 0 ? k", "corner == 1 ? k"),
-    Mutant("the last maximum wins", "csrc/core/haar_modes.hpp", "!(key <= best)", "!(key < best)"),
-    Mutant(
-        "lifting rounds up", "csrc/core/haar_modes.hpp", "x[q | step] + (d", "x[q | step] - (-d"
-    ),
-    Mutant("reflect copies the edge", "csrc/core/haar.hpp", "n > 1 ? n - 2 : 0", "n - 1"),
-    Mutant(
-        "a row past the end", "csrc/core/haar_blocks.hpp", "return 2 * k + bit < p", "return k < p"
-    ),
-    Mutant(
-        "padding forgets axis 1",
-        "csrc/core/haar_blocks.hpp",
-        "axis < 2; ++axis) {\n      const int64_t i = 2",
-        "axis < 1; ++axis) {\n      const int64_t i = 2",
-    ),
-    Mutant("unguarded tail", "csrc/cuda/grid_stride.cuh", "index < (count)", "index <= (count)"),
-    Mutant(
-        "the tail left out", "csrc/cuda/grid_stride.cuh", "index < (count)", "index < (count) - 1"
-    ),
-    Mutant("wrong mask", "csrc/cuda/haar.cuh", "if (!Base::writes_row(p, b, r)) return;", ""),
-    Mutant(
-        "copied rows not gathered",
-        "csrc/cuda/haar.cuh",
-        "if (!Base::row_is_copied(p, b, r)) {",
-        "{",
-    ),
-    Mutant("vectors in odd rows", "csrc/cuda/haar_launch.cuh", "p.size[2] % 2 != 0", "false"),
-    Mutant(
-        "alignment unchecked",
-        "csrc/cuda/haar_launch.cuh",
-        "return elements % lanes == 0",
-        "return elements == elements + 0 * lanes",
-    ),
-    cpu(
-        "one neighbour missing",
-        "core/grid.hpp",
-        "if (axes == 0 || axes > connectivity) continue;",
-        "if (axes == 0 || axes > connectivity || (dz == 0 && dy == 1 && dx == -1)) continue;",
-        "tests/test_geodesic.py",
-    ),
-    cpu(
-        "spacing swapped",
-        "core/grid.hpp",
-        "y = dy * spacing[1], x = dx * spacing[2]",
-        "y = dy * spacing[2], x = dx * spacing[1]",
-        "tests/test_geodesic.py",
-    ),
-    cpu(
-        "no ties in the tree of paths",
-        "core/geodesic_parents.hpp",
-        "if (!(item_.distance[q] <= item_.distance[p])",
-        "if (!(item_.distance[q] < item_.distance[p])",
-        "tests/test_geodesic.py",
-    ),
-    Mutant(
-        "no forget term in dc",
-        "csrc/cuda/convlstm.cuh",
-        "e.put<C>(p.d_c, d_c * s.f +",
-        "e.put<C>(p.d_c, d_c +",
-    ),
-    cpu(
-        "gates i and f swapped",
-        "core/convlstm_cell.hpp",
-        "s.i = sigmoid<C>(p ? a[0] + p[0] * old : a[0]);",
-        "s.i = sigmoid<C>(p ? a[1] + p[0] * old : a[1]);",
-        "tests/test_convlstm.py",
-    ),
-    cpu(
-        "no forget term in dc on the CPU",
-        "core/convlstm_cell.hpp",
-        "d_c = d_c * f;",
-        "",
-        "tests/test_convlstm.py",
-    ),
-    python(
-        "a reversed sequence off by one",
-        "ops/convlstm_steps.py",
-        "return self.steps - 1 - step if backwards else step",
-        "return max(self.steps - 2 - step, 0) if backwards else step",
-        "tests/test_convlstm.py",
-    ),
-    python(
-        "the last class dropped",
-        "ops/maps.py",
-        "range(first, count)",
-        "range(first, count - 1)",
-        "tests/test_maps.py",
-    ),
-)
 
 
 def sources(library: str) -> tuple[list[Path], list[str]]:

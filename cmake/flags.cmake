@@ -7,7 +7,7 @@ target_compile_options(medkern_flags INTERFACE
   -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off -fwrapv)
 if(MEDKERN_SANITIZE)
   target_compile_options(medkern_flags INTERFACE
-    -fsanitize=${MEDKERN_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+    -fsanitize=${MEDKERN_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   target_link_options(medkern_flags INTERFACE -fsanitize=${MEDKERN_SANITIZE})
   # A library for an unsanitized Python leaves the runtime to be preloaded.
   if(MEDKERN_SHARED_RUNTIME AND CMAKE_CXX_COMPILER_ID MATCHES "Clang")

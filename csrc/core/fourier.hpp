@@ -94,7 +94,7 @@ struct ModesKernels {
 };
 ModesKernels modes_kernels(bool float64);
 
-constexpr int64_t kModesRows = 4, kModesPad = 16;
+constexpr int64_t kModesRows = 4, kModesPad = 16, kModesRun = 16;
 
 MEDKERN_INLINE int64_t modes_blocks(int64_t height) {
   return (height + kModesRows - 1) / kModesRows;

@@ -20,7 +20,7 @@ template <class C>
 struct ModesRun {
   using V = Vec<C>;
   static constexpr int lanes = kLanes<C>;
-  using D = Vec<double, lanes>;
+  using D = Vec<double>;
   static constexpr int64_t rows = kModesRows;
 
   static const C* of(const void* p) { return static_cast<const C*>(p); }
@@ -38,28 +38,26 @@ struct ModesRun {
     differences[width / 2] = C{};
   }
 
-  // sum[r] = sum_n a[r][n] * b[n][:] for the rows r, both for (a, b) = (left, cosines), (right,
-  // sines), in runs of kRun. Arrays a have rows `a_stride` apart; b `b_stride`.
-  static constexpr int64_t kRun = 16;
-  template <class Sum>
+  // sum[r] += a[r][n] * b[n][:] for the rows r, both for (a, b) = (left, cosines), (right, sines).
+  // Arrays a have rows `a_stride` apart; b `b_stride`.
   static MEDKERN_INLINE void products(const C* left, const C* right, int64_t a_stride,
                                       const C* cosines, const C* sines, int64_t b_stride,
-                                      int64_t count, Sum (&even)[rows], Sum (&odd)[rows]) {
-    for (int r = 0; r < rows; ++r) even[r] = odd[r] = Sum{};
-    for (int64_t first = 0; first < count; first += kRun) {
-      const int64_t last = first + kRun < count ? first + kRun : count;
-      V c_run[rows] = {}, s_run[rows] = {};
-      for (int64_t n = first; n < last; ++n) {
-        const V c = load<C>(cosines + n * b_stride), s = load<C>(sines + n * b_stride);
-        for (int r = 0; r < rows; ++r) {
-          c_run[r] += left[r * a_stride + n] * c;
-          s_run[r] += right[r * a_stride + n] * s;
-        }
-      }
+                                      int64_t count, V (&even)[rows], V (&odd)[rows]) {
+    for (int r = 0; r < rows; ++r) even[r] = odd[r] = V{};
+    for (int64_t n = 0; n < count; ++n) {
+      const V c = load<C>(cosines + n * b_stride), s = load<C>(sines + n * b_stride);
       for (int r = 0; r < rows; ++r) {
-        even[r] += __builtin_convertvector(c_run[r], Sum);
-        odd[r] += __builtin_convertvector(s_run[r], Sum);
+        even[r] += left[r * a_stride + n] * c;
+        odd[r] += right[r * a_stride + n] * s;
       }
+    }
+  }
+
+  static MEDKERN_INLINE void add_to(double* sums, V v) {
+    C values[lanes];
+    store(values, v);
+    for (int i = 0; i < lanes; i += kLanes<double>) {
+      store(sums + i, load<double>(sums + i) + load<double>(values + i));
     }
   }
 
@@ -75,14 +73,18 @@ struct ModesRun {
         fold_row(x + r * p.width, p.width, sums + r * stride, differences + r * stride);
       }
       double* out = static_cast<double*>(p.rows) + (image * p.height + first) * 2 * p.padded;
+      std::memset(out, 0, static_cast<size_t>(count * 2 * p.padded) * sizeof(double));
       for (int64_t l = 0; l < p.padded; l += lanes) {
-        D even[rows], odd[rows];
-        products(sums, differences, stride, of(p.across_cos) + l, of(p.across_sin) + l, p.padded,
-                 spectrum_columns(p.width), even, odd);
-        for (int64_t r = 0; r < count; ++r) {
-          std::memcpy(out + 2 * r * p.padded + l, &even[r], sizeof(D));
-          odd[r] = -odd[r];
-          std::memcpy(out + (2 * r + 1) * p.padded + l, &odd[r], sizeof(D));
+        for (int64_t n = 0; n < spectrum_columns(p.width); n += kModesRun) {
+          const int64_t rest = spectrum_columns(p.width) - n;
+          V even[rows], odd[rows];
+          products(sums + n, differences + n, stride, of(p.across_cos) + n * p.padded + l,
+                   of(p.across_sin) + n * p.padded + l, p.padded,
+                   rest < kModesRun ? rest : kModesRun, even, odd);
+          for (int64_t r = 0; r < count; ++r) {
+            add_to(out + 2 * r * p.padded + l, even[r]);
+            add_to(out + (2 * r + 1) * p.padded + l, V(-odd[r]));
+          }
         }
       }
     }
@@ -104,7 +106,7 @@ struct ModesRun {
     constexpr int block = 2;
     for (int64_t image = begin; image < end; ++image) {
       const double* across = static_cast<const double*>(p.rows) + image * p.height * 2 * p.padded;
-      for (int64_t l = 0; l <= p.radius; l += lanes) {
+      for (int64_t l = 0; l <= p.radius; l += kLanes<double>) {
         for (int64_t k = 0; k <= p.radius; k += block) {
           Down down[block];
           const int64_t next = k + 1 <= p.radius ? k + 1 : k;
@@ -114,7 +116,7 @@ struct ModesRun {
           const double *sin0 = sines + k * p.height, *sin1 = sines + next * p.height;
           for (int64_t h = 0; h < p.height; ++h) {
             const double* at = across + 2 * h * p.padded + l;
-            const D re = load_raw<D>(at), im = load_raw<D>(at + p.padded);
+            const D re = load<double>(at), im = load<double>(at + p.padded);
             down[0].add(re, im, cos0[h], sin0[h]);
             down[1].add(re, im, cos1[h], sin1[h]);
           }
@@ -131,7 +133,7 @@ struct ModesRun {
     const int64_t columns = p.radius + 1;
     C* middle = static_cast<C*>(p.modes) + (image * (2 * p.radius + 1) + p.radius) * 2 * columns;
     C *plus = middle + 2 * (k * columns + l), *minus = middle + 2 * (l - k * columns);
-    for (int i = 0; i < lanes && l + i < columns; ++i) {
+    for (int i = 0; i < kLanes<double> && l + i < columns; ++i) {
       plus[2 * i] = static_cast<C>(d.re_cos[i] + d.im_sin[i]);
       plus[2 * i + 1] = static_cast<C>(d.im_cos[i] - d.re_sin[i]);
       if (k == 0) continue;
