@@ -20,7 +20,7 @@ from medkern.train.folder import FolderData
 from medkern.train.metrics import dice_scores
 from medkern.train.recipe import Batch, Options, Recipe, Step
 
-TASKS = {"order": OrderCubes, "tissue": TissueCubes}
+TASKS = ("order", "tissue")
 
 
 class SpecSlice(Recipe):
@@ -33,7 +33,7 @@ class SpecSlice(Recipe):
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
-        add("--task", choices=tuple(TASKS), default="order", help="generated cubes; default: order")
+        add("--task", choices=TASKS, default="order", help="generated cubes; default: order")
         add("--aggregate", choices=AGGREGATES, default="didom", help="of slices; default: didom")
         add("--levels", type=int, nargs="*", choices=LEVELS, default=[2, 3, 4], help="of ConvLSTMs")
         add("--bands", type=int, default=60, help="of the cubes; default: 60")
@@ -58,9 +58,12 @@ class SpecSlice(Recipe):
     def cubes(self, split: str, length: int, seed: int) -> Dataset[Batch]:
         if self.options.data:
             return FolderData(self.options.data, split, classes=2, channels=self.own.bands)
-        size = 32 if self.quick else 64
-        made: Dataset[Batch] = TASKS[self.own.task](length, size, bands=self.own.bands, seed=seed)
-        return made
+        size, bands = 32 if self.quick else 64, self.own.bands
+        if self.own.task == "tissue":
+            return TissueCubes(length, size, bands=bands, seed=seed)
+        slices = bands // 3  # bumps at 2 and 10 of 20
+        early, late = slices // 10, slices // 2
+        return OrderCubes(length, size, bands=bands, early=early, late=late, seed=seed)
 
     def model(self) -> nn.Module:
         return mk.models.SpecSliceConvLSTM(
