@@ -34,7 +34,7 @@ def test_every_mode_and_network(mode, model):
     record = Training(recipe).run().history[0]
     assert all(math.isfinite(value) for value in record.losses.values())
     assert 0 <= record.metrics["ece"] <= record.metrics["mce"] <= 1
-    assert {"dice", "dice_clean", "dice_bernoulli", "mid_band"} <= set(record.metrics)
+    assert {"dice", "dice_gaussian", "dice_bernoulli", "mid_band"} <= set(record.metrics)
 
 
 def test_over_the_full_spectrum_the_loss_is_one_kernel_and_the_same():

@@ -38,6 +38,8 @@ def results(record):
 
 @pytest.mark.parametrize("network", ["", "transunet "])
 def test_the_term_does_no_harm(results, network):
+    """Without noise at test. Under Gaussian noise of variance 0.01 it is not asserted, but recorded
+    as `dice_gaussian`: there the specification's margin of 0.005 is not kept."""
     plain, ours = results[f"{network}baseline"], results[f"{network}full 0.2"]
     assert ours["dice"] >= plain["dice"] - 0.005
 
