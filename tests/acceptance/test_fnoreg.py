@@ -116,7 +116,7 @@ def test_half_the_resolution(record):
             "folding full": round(full["folding_percent"], 3),
             "folding half": round(half["folding_percent"], 3),
         }
-    record("dice at half the resolution", table)
+        record("dice at half the resolution", dict(table))
     for model in MODELS:
         assert table[model]["full"] > table[model]["before"] + 0.15
     assert abs(table["fno"]["change in percent"]) <= 1.5
