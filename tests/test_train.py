@@ -244,7 +244,8 @@ def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
     out = str(tmp_path / "run")
     done = script("toy", "--out", out, TOY_SIGNAL="5", TOY_NUMBER=str(int(number)))
     assert done.returncode == 128 + number
-    assert f"stopped ({number.name}) and saved; go on with: medkern train toy" in done.stdout
+    again = f"medkern train toy --out {out} --resume"
+    assert f"stopped ({number.name}) and saved; go on with: {again}" in done.stdout
     assert "Traceback" not in done.stderr
     kept = checkpoint.load(Path(out) / "checkpoint.pt")["progress"]
     assert (kept["epoch"], kept["step"]) == (1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ def run(kind: type[Recipe], argv: Sequence[str]) -> int:
     try:
         recipe = kind(options_of(arguments))
         with parallel.joined() as world, backend_of(arguments.backend):
-            return train(recipe, arguments, world)
+            return train(recipe, arguments, world, [a for a in argv if a != "--resume"])
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -99,7 +100,9 @@ def backend_of(name: str) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if name == "auto" else medkern.use_backend(name)
 
 
-def train(recipe: Recipe, arguments: argparse.Namespace, world: parallel.World) -> int:
+def train(
+    recipe: Recipe, arguments: argparse.Namespace, world: parallel.World, argv: Sequence[str]
+) -> int:
     folder = arguments.out or Path("runs") / recipe.name
     console = make_console(quiet=not world.is_first)
     found = check_folder(folder, arguments.resume)
@@ -113,7 +116,7 @@ def train(recipe: Recipe, arguments: argparse.Namespace, world: parallel.World) 
         with Screen(training, console, bar=not arguments.no_progress) as screen:
             training.run(screen)
     except Stopped as stopped:
-        again = " ".join(["medkern train", recipe.name, "... --resume", "--out", str(folder)])
+        again = f"medkern train {recipe.name} {shlex.join(argv)} --resume"
         console.print(f"stopped ({stopped}) and saved; go on with: {again}", soft_wrap=True)
         return stopped.exit_code
     if not world.is_first:
@@ -159,12 +162,12 @@ def conclude(training: Training, folder: Path, console: Any) -> int:
     figures.save(figures.curves(recipe, progress), folder / "curves.png")
     with torch.no_grad():
         figures.save(recipe.panel(training.model, training.validation), folder / "panel.png")
-    bound = "at most" if recipe.lower_is_better else "at least"
-    verdict = "passed" if passed else "missed"
-    console.print(
-        f"best {recipe.metric} {value:.4f} in epoch {best.epoch}; "
-        f"{bound} {recipe.threshold} expected: {verdict}"
-    )
+    verdict = ""
+    if recipe.quick:  # the threshold is for that data
+        bound = "at most" if recipe.lower_is_better else "at least"
+        outcome = "passed" if passed else "missed"
+        verdict = f"; {bound} {recipe.threshold} expected: {outcome}"
+    console.print(f"best {recipe.metric} {value:.4f} in epoch {best.epoch}{verdict}")
     console.print(f"wrote {', '.join(str(folder / name) for name in FILES)}", soft_wrap=True)
     return 1 if recipe.quick and not passed else 0
 

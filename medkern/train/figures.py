@@ -41,7 +41,8 @@ def curves(recipe: Recipe, progress: Progress) -> Any:
     if progress.best is not None:
         value = progress.best.metrics[recipe.metric]
         right.plot(progress.best.epoch, value, "o", color="black", label=f"best: {value:.3f}")
-    right.axhline(recipe.threshold, color="grey", linestyle=":", linewidth=1, label="threshold")
+    if recipe.quick:
+        right.axhline(recipe.threshold, color="grey", linestyle=":", linewidth=1, label="threshold")
     for axis, title in ((left, "training loss"), (right, "validation")):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
