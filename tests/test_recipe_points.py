@@ -85,12 +85,12 @@ def test_turning_takes_the_points_along():
 def test_a_turn_is_what_scipy_makes_of_it():
     item = CardiacSlices(1, 64)[0]
     random = torch.Generator().manual_seed(2)
-    uniform = torch.rand(3, generator=torch.Generator().manual_seed(2))
+    uniform = torch.rand(3, generator=torch.Generator().manual_seed(2)).tolist()
     out = turned(item, random)
     angle, zoom = np.radians(30 * (2 * uniform[0] - 1)), 0.9 + 0.2 * uniform[1]
     flip = 1 if uniform[2] < 0.5 else -1
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # rows first
-    matrix = turn @ np.diag([1, flip]) / zoom.item()
+    matrix = turn @ np.diag([1, flip]) / zoom
     centre = np.array([31.5, 31.5])
     expected = ndimage.affine_transform(
         item["image"][0].numpy(), matrix, centre - matrix @ centre, order=1, mode="nearest"

@@ -111,7 +111,8 @@ def train(
     if found and arguments.resume:
         training.load()
         done = training.progress
-        console.print(f"resuming {folder} after {done.epoch} epochs and {done.step} steps")
+        where = f"{done.epoch} epochs and {done.step} steps"
+        console.print(f"resuming {folder} after {where}", soft_wrap=True)
     try:
         with Screen(training, console, bar=not arguments.no_progress) as screen:
             training.run(screen)
