@@ -157,30 +157,30 @@ DISTANCES = (
 REGISTRATION = (
     cpu(
         "cubic tap mirrored",
-        "core/warp_taps.hpp",
+        "core/warp_axis.hpp",
         "tap == 2 ? inner(1 - f)",
         "tap == 2 ? inner(f)",
         "tests/test_warp.py",
     ),
     cpu(
         "reflected slope unturned",
-        "core/warp_taps.hpp",
-        "at.slope = back ? -at.slope : at.slope;",
+        "core/warp_axis.hpp",
+        "slope = back ? -slope : slope;",
         "",
         "tests/test_warp.py",
     ),
     cpu(
         "a border has a slope",
-        "core/warp_taps.hpp",
-        "at.slope = (low | high) ? VC{} : at.slope;",
+        "core/warp_axis.hpp",
+        "slope = (low | high) ? V{} : slope;",
         "",
         "tests/test_warp.py",
     ),
     cpu(
         "halves round up, not to even",
-        "core/warp_taps.hpp",
-        "i -= (at.f > C(0.5)) | ((at.f == C(0.5)) & ((at.i & 1) == 1))",
-        "i -= at.f >= C(0.5)",
+        "core/warp_axis.hpp",
+        "(f > C(0.5)) | ((f == C(0.5)) & ((i & 1) == 1))",
+        "f >= C(0.5)",
         "tests/test_warp.py",
     ),
     cpu(
@@ -213,9 +213,9 @@ REGISTRATION = (
     ),
     cpu(
         "gradients blind to a mean",
-        "core/local_ncc_kernels.hpp",
-        "(by_cross * w.sum_b + by_a * w.sum_a) / -row.n",
-        "(by_cross * w.sum_b) / -row.n",
+        "core/local_ncc_window.hpp",
+        "(to[0] * sum_b + to[1] * sum_a) / -r.n",
+        "(to[0] * sum_b) / -r.n",
         "tests/test_similarity.py",
     ),
     cpu(
