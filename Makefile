@@ -83,6 +83,6 @@ $(TORCH_DONE):
 	@touch $@
 
 $(VENV)/.built: $(TORCH_DONE) $(SOURCES)
-	@echo "== compiling and installing medkern (about two minutes on two cores)"
+	@echo "== compiling and installing medkern (five to eight minutes on two cores)"
 	$(PIP) install --editable '.[test,bench-peers]' -Ccmake.define.MEDKERN_EMULATED=ON
 	@touch $@
