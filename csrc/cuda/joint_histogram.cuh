@@ -92,7 +92,7 @@ struct JointHistogramWarp {
     begin = share * p.voxels / shares;
     end = (share + 1) * p.voxels / shares;
     double* const block =
-        workspace == nullptr ? shared : workspace + blockIdx.x * layout.warps * size;
+        layout.shared ? shared : workspace + blockIdx.x * layout.warps * size;
     histogram = block + warp * size;
     weights = histogram + layout.histogram;
     lane = static_cast<int>(threadIdx.x) % kLanes;
