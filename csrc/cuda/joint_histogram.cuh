@@ -91,8 +91,7 @@ struct JointHistogramWarp {
     sample = blockIdx.x / layout.parts;
     begin = share * p.voxels / shares;
     end = (share + 1) * p.voxels / shares;
-    double* const block =
-        layout.shared ? shared : workspace + blockIdx.x * layout.warps * size;
+    double* const block = layout.shared ? shared : workspace + blockIdx.x * layout.warps * size;
     histogram = block + warp * size;
     weights = histogram + layout.histogram;
     lane = static_cast<int>(threadIdx.x) % kLanes;
