@@ -36,7 +36,7 @@ LaunchError launch_joint_histogram(const JointHistogramProblem& p, void* out, vo
     const auto kernel = joint_histogram_fwd_kernel<S>;
     const auto run = [&](unsigned threads, size_t bytes) {
       MEDKERN_LAUNCH(kernel, static_cast<unsigned>(p.batch * layout.parts), threads, bytes, stream,
-                     p, layout, static_cast<double*>(workspace));
+                     p, layout, layout.shared ? nullptr : static_cast<double*>(workspace));
     };
     const LaunchError error = with_memory(kernel, p, layout, run);
     if (!error.ok()) return error;
@@ -58,7 +58,7 @@ LaunchError launch_joint_histogram_backward(const JointHistogramProblem& p, cons
     return with_memory(kernel, p, layout, [&](unsigned threads, size_t bytes) {
       MEDKERN_LAUNCH(kernel, static_cast<unsigned>(p.batch * layout.parts), threads, bytes, stream,
                      p, layout, static_cast<const Compute<S>*>(pulls), scale_of(p),
-                     static_cast<double*>(workspace));
+                     layout.shared ? nullptr : static_cast<double*>(workspace));
     });
   });
 }
