@@ -54,8 +54,9 @@ endif()
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 
-# CMake before 3.25.2 does not know that nvcc takes C++20: the flag is given by hand, and the standard
-# that CUDA targets would inherit is kept from this one.
+# CMake before 3.25.2 does not know that nvcc takes C++20: the standard that CUDA targets would inherit
+# is kept from this one, and the flag is given by hand, for every source, as CMake ends a target's flags
+# with nvcc's own default.
 set(cxx_standard ${CMAKE_CXX_STANDARD})
 unset(CMAKE_CXX_STANDARD)
 add_library(device OBJECT ${device_sources})
@@ -66,16 +67,18 @@ target_include_directories(device PRIVATE csrc)
 target_compile_definitions(device PRIVATE MEDKERN_ISA=cuda)
 # A register spill is an error: a kernel that spills is a kernel to redesign.
 target_compile_options(device PRIVATE
-  -std=c++20 -Xcompiler=-fvisibility=hidden -Xfatbin=-compress-all
+  -Xcompiler=-fvisibility=hidden -Xfatbin=-compress-all
   "-Xptxas=--warn-on-spills,--warning-as-error")
 
+set_source_files_properties(${device_sources} PROPERTIES
+  COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>")
 # The fixpoints of distances are unique only in a fixed arithmetic; noise, and the rings that
 # frequencies are in, must be the CPU's; and small differences of large sums those that the tests
 # see: no contraction.
 foreach(family IN ITEMS augment barrier correlation euclidean field geodesic geodesic_tree
     joint_histogram joint_moments local_ncc warp warp_bfloat16 warp_double warp_float warp_half)
   set_source_files_properties(csrc/cuda/${family}.cu PROPERTIES
-    COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>")
+    COMPILE_OPTIONS "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-fmad=false>")
 endforeach()
 
 target_compile_options(native_cuda PRIVATE -std=c++20)
