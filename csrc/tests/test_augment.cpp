@@ -81,10 +81,12 @@ void check_modes(int64_t height, int64_t width, int64_t radius) {
   p.padded = (radius + kModesPad) / kModesPad * kModesPad;
   p.across_stride = modes_across_stride(width);
   const int64_t halves = spectrum_columns(width), taken = radius + 1, pixels = height * width;
-  Exact<C> x(2 * pixels), out(2 * pixels), rows(2 * height * 2 * p.padded);
+  Exact<C> x(2 * pixels), out(2 * pixels);
+  Exact<double> rows(2 * height * 2 * p.padded);
   Exact<C> modes(2 * (2 * radius + 1) * taken * 2), folded(2 * 4 * taken * p.padded);
   Exact<C> turned_cos(halves * p.padded), turned_sin(halves * p.padded);
   Exact<C> across_cos(p.padded * p.across_stride), across_sin(p.padded * p.across_stride);
+  Exact<double> analysis_cos(taken * height), analysis_sin(taken * height);
   Exact<C> down_cos(taken * height), down_sin(taken * height);
   Random random;
   for (size_t i = 0; i < x.size(); ++i) x.set(i, random.uniform() - 0.5);
@@ -98,6 +100,8 @@ void check_modes(int64_t height, int64_t width, int64_t radius) {
     }
     for (int64_t h = 0; h < height; ++h) {
       const double angle = 2 * kPi * static_cast<double>(l * h) / static_cast<double>(height);
+      analysis_cos.set(l * height + h, std::cos(angle));
+      analysis_sin.set(l * height + h, std::sin(angle));
       down_cos.set(l * height + h, std::cos(angle));
       down_sin.set(l * height + h, std::sin(angle));
     }
@@ -105,8 +109,8 @@ void check_modes(int64_t height, int64_t width, int64_t radius) {
   p.x = x.get();
   p.rows = rows.get();
   p.modes = modes.get();
-  p.down_cos = down_cos.get();
-  p.down_sin = down_sin.get();
+  p.down_cos = analysis_cos.get();
+  p.down_sin = analysis_sin.get();
   p.across_cos = turned_cos.get();
   p.across_sin = turned_sin.get();
   const ModesKernels kernels = modes_kernels(sizeof(C) == 8);
@@ -156,6 +160,8 @@ void check_modes(int64_t height, int64_t width, int64_t radius) {
     }
   }
   p.folded = folded.get();
+  p.down_cos = down_cos.get();
+  p.down_sin = down_sin.get();
   p.across_cos = across_cos.get();
   p.across_sin = across_sin.get();
   p.out = out.get();
