@@ -47,7 +47,6 @@ class SpecSlice(Recipe):
         if options.quick and options.learning_rate is None:  # a small network
             options = replace(options, learning_rate=5e-3)
         super().__init__(options)
-        self.own = argparse.Namespace(**self.options.own)
 
     def train_data(self) -> Dataset[Batch]:
         return self.cubes("train", 96 if self.quick else 256, self.options.seed)
