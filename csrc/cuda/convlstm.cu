@@ -1,6 +1,7 @@
 // Launching the gates of the ConvLSTM, and their choice by dtype.
 #include "convlstm.cuh"
 #include "convlstm.hpp"
+#include "for_float_type.cuh"
 
 namespace medkern {
 
@@ -24,16 +25,8 @@ LaunchError run_convlstm_gates(const ConvLSTMGates& p, bool backward, Stream str
 LaunchError launch_convlstm_gates(const ConvLSTMGates& p, bool backward, FloatType type,
                                   Stream stream) {
   using namespace MEDKERN_ISA;
-  switch (type) {
-    case FloatType::float16:
-      return run_convlstm_gates<Half>(p, backward, stream);
-    case FloatType::bfloat16:
-      return run_convlstm_gates<BFloat16>(p, backward, stream);
-    case FloatType::float64:
-      return run_convlstm_gates<double>(p, backward, stream);
-    default:
-      return run_convlstm_gates<float>(p, backward, stream);
-  }
+  return for_float_type(
+      type, [&](auto zero) { return run_convlstm_gates<decltype(zero)>(p, backward, stream); });
 }
 
 }  // namespace medkern

@@ -1,25 +1,11 @@
 // Launching the sums of correlation coefficients, and the choice by dtype.
 #include "correlation.cuh"
 #include "correlation.hpp"
+#include "for_float_type.cuh"
 
 namespace medkern {
 
 namespace MEDKERN_ISA {
-
-// Calls run(S{}).
-template <class Run>
-LaunchError for_correlation_type(FloatType type, Run run) {
-  switch (type) {
-    case FloatType::float16:
-      return run(Half{});
-    case FloatType::bfloat16:
-      return run(BFloat16{});
-    case FloatType::float64:
-      return run(double{});
-    default:
-      return run(float{});
-  }
-}
 
 // Partial sums first, then weights, then rings: from the largest alignment to the smallest.
 template <class C>
@@ -125,7 +111,7 @@ LaunchError launch_correlation_sums(const CorrelationProblem& p, void* workspace
   using namespace MEDKERN_ISA;
   if (p.images == 0) return {};
   if (const LaunchError error = check_spectra(p); !error.ok()) return error;
-  return for_correlation_type(
+  return for_float_type(
       p.type, [&](auto zero) { return run_sums<decltype(zero)>(p, workspace, sums, stream); });
 }
 
@@ -134,7 +120,7 @@ LaunchError launch_correlation_gradient(const CorrelationProblem& p, void* works
   using namespace MEDKERN_ISA;
   if (p.images == 0 || p.elements == 0) return {};
   if (const LaunchError error = check_spectra(p); !error.ok()) return error;
-  return for_correlation_type(
+  return for_float_type(
       p.type, [&](auto zero) { return run_gradient<decltype(zero)>(p, workspace, stream); });
 }
 

@@ -1,5 +1,6 @@
 // Launching the kernels on finite differences of fields, and the choice by dtype.
 #include "field.cuh"
+#include "for_float_type.cuh"
 
 namespace medkern {
 
@@ -56,16 +57,8 @@ LaunchError launch_field(FieldTask task, const FieldProblem& p, FloatType type, 
   if (p.batch * field_parts(p.channels * p.voxels()) > INT32_MAX) {
     return LaunchError("the batch exceeds 2^31 blocks");
   }
-  switch (type) {
-    case FloatType::float16:
-      return launch_field_of<Half>(task, p, stream);
-    case FloatType::bfloat16:
-      return launch_field_of<BFloat16>(task, p, stream);
-    case FloatType::float64:
-      return launch_field_of<double>(task, p, stream);
-    default:
-      return launch_field_of<float>(task, p, stream);
-  }
+  return for_float_type(
+      type, [&](auto zero) { return launch_field_of<decltype(zero)>(task, p, stream); });
 }
 
 }  // namespace medkern

@@ -1,4 +1,5 @@
 // Launching the sums of segmentation losses, and the choice by dtype.
+#include "for_float_type.cuh"
 #include "segmentation.cuh"
 #include "segmentation.hpp"
 
@@ -15,20 +16,10 @@ struct SegmentationKind {
 // Calls run(SegmentationKind<S, softmax>).
 template <class Run>
 LaunchError for_segmentation_kind(const SegmentationArrays& a, Run run) {
-  const auto with = [&](auto zero) {
+  return for_float_type(a.logit_type, [&](auto zero) {
     using S = decltype(zero);
     return a.softmax ? run(SegmentationKind<S, true>{}) : run(SegmentationKind<S, false>{});
-  };
-  switch (a.logit_type) {
-    case FloatType::float16:
-      return with(Half{});
-    case FloatType::bfloat16:
-      return with(BFloat16{});
-    case FloatType::float32:
-      return with(float{});
-    default:
-      return with(double{});
-  }
+  });
 }
 
 }  // namespace MEDKERN_ISA

@@ -1,4 +1,5 @@
 // Launching truncated Fourier transforms and mode mixing, and their choice by dtype.
+#include "for_float_type.cuh"
 #include "spectral.cuh"
 #include "spectral.hpp"
 
@@ -151,16 +152,9 @@ size_t device_dft_workspace(const DftCall& call) {
 LaunchError launch_dft(const DftCall& call, bool inverse, void* workspace, Stream stream) {
   using namespace MEDKERN_ISA;
   if (call.images == 0) return {};
-  switch (call.type) {
-    case FloatType::float16:
-      return DeviceDft<Half>(call, inverse, workspace, stream).run();
-    case FloatType::bfloat16:
-      return DeviceDft<BFloat16>(call, inverse, workspace, stream).run();
-    case FloatType::float64:
-      return DeviceDft<double>(call, inverse, workspace, stream).run();
-    default:
-      return DeviceDft<float>(call, inverse, workspace, stream).run();
-  }
+  return for_float_type(call.type, [&](auto zero) {
+    return DeviceDft<decltype(zero)>(call, inverse, workspace, stream).run();
+  });
 }
 
 LaunchError launch_gather_kept(const DftCall& call, const void* spectrum, void* z, Stream stream) {

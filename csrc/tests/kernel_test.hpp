@@ -1,6 +1,6 @@
 // What the tests of kernels on raw pointers share: arrays of exactly the size that a kernel may
 // touch, so that a sanitizer sees an access one element outside; two threads, so that it sees a
-// write to what is another's; every instruction set.
+// write to what is another's.
 #pragma once
 
 #include <cmath>
@@ -10,18 +10,11 @@
 #include <limits>
 #include <memory>
 #include <new>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
-// Half and BFloat16 must be some variant's; the baseline's are as good as any.
-#ifndef MEDKERN_ISA
-#define MEDKERN_ISA baseline
-#endif
-#include "core/common/float_type.hpp"
-#include "core/common/storage.hpp"
-#include "isa/isa.hpp"
+#include "every_isa.hpp"
 
 namespace medkern::test {
 
@@ -50,12 +43,6 @@ inline void check_near(double got, double want, double error, const std::string&
   const bool near = std::fabs(got - want) <= error || (std::isnan(got) && std::isnan(want));
   check(near, what + ": got " + std::to_string(got) + ", want " + std::to_string(want));
 }
-
-template <class S>
-constexpr FloatType kFloatType = std::is_same_v<S, Half>       ? FloatType::float16
-                                 : std::is_same_v<S, BFloat16> ? FloatType::bfloat16
-                                 : std::is_same_v<S, float>    ? FloatType::float32
-                                                               : FloatType::float64;
 
 // A heap block that ends with its last element; 64-byte aligned where a kernel wants scratch so.
 template <class T>
@@ -96,17 +83,6 @@ void in_two_threads(int64_t units, const Body& body) {
   std::thread other([&] { body(units / 2, units); });
   body(0, units / 2);
   other.join();
-}
-
-template <class Test>
-int on_every_isa(const Test& test) {
-  std::istringstream isas(medkern_isas());
-  for (std::string isa; isas >> isa;) {
-    if (medkern_set_isa(isa.c_str()) != 0) return 1;
-    test();
-    std::printf("%s passed\n", isa.c_str());
-  }
-  return 0;
 }
 
 }  // namespace medkern::test

@@ -8,22 +8,11 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
-#include <sstream>
 #include <string>
 
-// Half and BFloat16 must be some variant's; the baseline's are as good as any.
-#ifndef MEDKERN_ISA
-#define MEDKERN_ISA baseline
-#endif
-#include "core/common/float_type.hpp"
-#include "core/common/storage.hpp"
-#include "isa/isa.hpp"
+#include "every_isa.hpp"
 
 namespace medkern::test {
-
-using medkern::MEDKERN_ISA::BFloat16;
-using medkern::MEDKERN_ISA::Compute;
-using medkern::MEDKERN_ISA::Half;
 
 // `count` values of T; a scratch block starts on a cache line.
 template <class T>
@@ -44,12 +33,6 @@ class Block {
   size_t alignment_;
   T* data_;
 };
-
-template <class S>
-constexpr FloatType kFloatType = std::is_same_v<S, Half>       ? FloatType::float16
-                                 : std::is_same_v<S, BFloat16> ? FloatType::bfloat16
-                                 : std::is_same_v<S, double>   ? FloatType::float64
-                                                               : FloatType::float32;
 
 // Relative to the largest value.
 template <class S>
@@ -83,18 +66,6 @@ inline void expect_near(double actual, double expected, double error, const std:
   std::fprintf(stderr, "FAILED: %s: got %.17g, want %.17g, on %s\n", what.c_str(), actual, expected,
                medkern_active_isa());
   std::exit(1);
-}
-
-// Runs the test with every instruction set of this machine.
-template <class Test>
-int on_every_isa(const Test& test) {
-  std::istringstream isas(medkern_isas());
-  for (std::string isa; isas >> isa;) {
-    if (medkern_set_isa(isa.c_str()) != 0) return 1;
-    test();
-    std::printf("%s: passed\n", isa.c_str());
-  }
-  return 0;
 }
 
 }  // namespace medkern::test
