@@ -139,9 +139,9 @@ def radius(size: list[int], half: bool) -> Tensor:
     total = torch.zeros(())
     for axis, n in enumerate(size):
         last = half and axis == len(size) - 1
-        f = torch.fft.rfftfreq(n) if last else torch.fft.fftfreq(n)
-        total = total.unsqueeze(-1) + (2 * f.double()) ** 2
-    return total.sqrt()
+        f = (torch.fft.rfftfreq if last else torch.fft.fftfreq)(n, dtype=torch.float64)
+        total = total.unsqueeze(-1) + (2 * f) ** 2
+    return total.sqrt() + 1e-12  # on the edge of two rings: in the outer one
 
 
 def whole_spectra(mode: str, shape: tuple[int, ...]) -> Callable[[Tensor, Tensor], Tensor]:

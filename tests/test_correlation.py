@@ -41,6 +41,17 @@ def two_sided_radius(size):
     return radius
 
 
+def two_sided_ring(size, bins):
+    """In whole numbers, where nothing rounds: the largest r with r^2 <= (bins |k|)^2."""
+    common = math.lcm(*size) ** 2
+    ring = torch.zeros(size, dtype=torch.int64)
+    for index in itertools.product(*map(range, size)):
+        folded = [min(k, n - k) for k, n in zip(index, size, strict=True)]
+        squared = sum((2 * k) ** 2 * (common // n**2) for k, n in zip(folded, size, strict=True))
+        ring[index] = math.isqrt(bins**2 * squared // common)
+    return ring
+
+
 @pytest.mark.parametrize("norm", ["ortho", "backward", "forward"])
 @pytest.mark.parametrize("shape", [(2, 3, 9), (2, 3, 12, 7), (1, 2, 4, 5, 6)], ids=str)
 def test_full_needs_no_transform(shape, norm):
@@ -79,12 +90,29 @@ def test_half_spectrum_without_its_mirror_image_differs():
 @pytest.mark.parametrize("bins", [1, 3, 8])
 def test_rings_equal_the_two_sided_spectrum(size, bins):
     p, y = masks((2, 2, *size))
-    ring = (two_sided_radius(size) * bins).long().clamp(max=bins - 1)
+    ring = two_sided_ring(size, bins).clamp(max=bins - 1)
     rings = [r for r in range(bins) if (ring == r).any()]
     each = torch.stack([by_transform(p, y, weight=(ring == r).double()) for r in rings])
     want = (each.sum(0) + bins - len(rings)) / bins  # a ring without a frequency is no difference
     got = mk.spectral_correlation(p, y, "binned", bins=bins, reduction="none", smooth=1e-13)
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("bins", [3, 7, 8])
+@pytest.mark.parametrize("size", [(28, 28), (14, 14, 14), (30, 75)], ids=str)
+def test_a_frequency_on_an_edge_is_in_the_outer_ring(size, bins, backend):
+    """Also where rounding takes its radius below the edge."""
+    half = (..., slice(size[-1] // 2 + 1))
+    ring = two_sided_ring(size, bins)[half].clamp(max=bins)
+    ones = torch.ones(1, 1, *ring.shape, 2, dtype=torch.float64)
+    grad = torch.zeros(1, 1, bins + 1, 3, dtype=torch.float64)
+    grad[..., ops.PRODUCT] = torch.arange(1, bins + 2)
+    radial = (list(size), bins, *ops.EVERYWHERE, 0.0)
+    weighted = ops._correlation_sums_backward(ones, grad, ones, *radial, backend=backend)
+    column = torch.arange(size[-1] // 2 + 1)
+    mirrored = torch.where((column == 0) | (2 * column == size[-1]), 1, 2)
+    assert torch.equal((weighted[0, 0, ..., 0] / mirrored).long() - 1, ring)
 
 
 @pytest.mark.parametrize(("band", "edge"), [((0.2, 0.7), 0.0), ((0.2, 0.7), 0.1), ((0, 0.5), 0.3)])
@@ -243,7 +271,7 @@ def test_half_precision(half):
 
 def brute_ring_correlation(a, b, bins):
     fa, fb = np.fft.fftn(a), np.fft.fftn(b)
-    ring = np.floor(two_sided_radius(a.shape).numpy() * bins).astype(int)
+    ring = two_sided_ring(a.shape, bins).numpy()
     curve = []
     for r in range(bins):
         x, y = fa[ring == r], fb[ring == r]

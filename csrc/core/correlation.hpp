@@ -6,7 +6,8 @@
 // products of complex numbers meaning Re(p conj y). Over an array w = 1, and there is one row of
 // sums. Over half spectra there is a row per ring [r / rings, (r + 1) / rings) of the radius
 //     |k| = sqrt(sum over axes of (2 k_d / size_d)^2),    1 at the Nyquist frequency of an axis,
-// and one for the corners, |k| >= 1. A column stands for its mirror image too, so that w = 2, but
+// and one for the corners, |k| >= 1. A frequency on the edge of two rings is in the outer one, however
+// its radius rounds (ring_radius). A column stands for its mirror image too, so that w = 2, but
 // for column 0 and, where n is even, the last one; w also is the band, 1 for low <= |k| < high,
 // with linear edges of width `edge` around both ends.
 //
@@ -102,12 +103,19 @@ MEDKERN_INLINE double squared_radius_of_row(const CorrelationProblem& p, int64_t
   return total;
 }
 
+// A radius, pushed outwards by more than it can have been rounded inwards, and by less than those
+// inside an edge are away from it: at least 1 / (2 n^2 r^2) of itself, for sizes n and r rings.
+MEDKERN_INLINE double ring_radius(double squared) {
+  constexpr double kOutwards = 1 + 1e-13;
+  return __builtin_sqrt(squared) * kOutwards;
+}
+
 // The ring of a column, and its weight.
 MEDKERN_INLINE int64_t ring_of_column(const CorrelationProblem& p, double squared_of_row,
                                       int64_t column, double& weight) {
   const int64_t n = p.size[p.axes - 1];
   const double f = 2.0 * static_cast<double>(column) / static_cast<double>(n);
-  const double radius = __builtin_sqrt(squared_of_row + f * f);
+  const double radius = ring_radius(squared_of_row + f * f);
   const bool single = column == 0 || 2 * column == n;
   weight = (single ? 1.0 : 2.0) * share_in_band(p, radius);
   const auto ring = static_cast<int64_t>(radius * static_cast<double>(p.rings));

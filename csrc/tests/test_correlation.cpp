@@ -26,7 +26,7 @@ Place place_of(const CorrelationProblem& p, int64_t index) {
     const int64_t k = row % p.size[a], folded = k < p.size[a] - k ? k : p.size[a] - k;
     squared += std::pow(2.0 * static_cast<double>(folded) / static_cast<double>(p.size[a]), 2);
   }
-  const double radius = std::sqrt(squared);
+  const double radius = std::sqrt(squared) + 1e-12;  // on an edge: in the outer ring
   const double count = column == 0 || 2 * column == n ? 1 : 2;
   const bool inside = radius >= p.low && radius < p.high;
   const auto ring = static_cast<int64_t>(radius * static_cast<double>(p.rings));

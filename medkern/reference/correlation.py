@@ -12,6 +12,9 @@ from torch import Tensor
 
 from medkern.reference.segmentation import widen
 
+# More than a radius can be rounded inwards, less than those inside an edge are away from it.
+OUTWARDS = 1 + 1e-13
+
 # The last axis of the sums.
 PRODUCT, P_SQUARED, Y_SQUARED = range(3)
 
@@ -68,8 +71,10 @@ def radii(size: Sequence[int], device: torch.device) -> Tensor:
 def rings_and_weights(
     size: Sequence[int], rings: int, low: float, high: float, edge: float, like: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The ring of every frequency, `rings` in the corners, and its weight, both [*half]."""
-    radius = radii(size, like.device)
+    """The ring of every frequency, `rings` in the corners, and its weight, both [*half].
+
+    A frequency on the edge of two rings is in the outer one, however its radius rounds."""
+    radius = radii(size, like.device) * OUTWARDS
     ring = (radius * rings).long().clamp(max=rings)
     if edge == 0:
         band = ((radius >= low) & (radius < high)).double()
