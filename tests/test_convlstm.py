@@ -455,15 +455,43 @@ def test_winograd_is_chosen_where_it_pays_and_says_why_not():
         ((x, w_x[..., :1, :1], w_h, *how), "3 x 3 kernels"),
         ((x, w_x, w_h, None, [2, 1], "zeros"), "dilation 1"),
         ((x, w_x, w_h, None, [1, 1], "circular"), "zero padding"),
-        ((x.double(), w_x, w_h, *how), "float32, not float64"),
+        ((x.double(), w_x, w_h, *how), "computes in float32"),
         ((x.to("meta"), w_x, w_h, *how), "runs on the CPU"),
         ((x, w_x, w_h, torch.ones(3, 16, 12, 12), *how[1:]), "one peephole weight per channel"),
     ):
         assert text in winograd.why_not(*change)
 
 
-def test_winograd_keeps_layouts_and_dtypes_that_the_fake_promises():
-    x, *weights = problem(hidden=16, inputs=16, space=(12, 13), dtype=torch.float32)
+def test_weight_gradients_of_long_sequences_do_not_drift():
+    """Of 10,240 tiles; summed one after the other their error would be four times as large."""
+    tensors = problem(2, 20, 16, 16, (64, 64), dtype=torch.float32)
+    how = {"reduce": "sum"}
+    _, grads = run_with_gradients(tensors, how, algorithm="winograd")
+    _, exact = run_with_gradients([t.double() for t in tensors], how)
+    for actual, expected in zip(grads[1:], exact[1:], strict=True):
+        error = (actual.double() - expected).abs().max() / expected.abs().max()
+        assert error < 5e-6
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("direction", ["forward", "both"])
+def test_winograd_of_half_precision_is_that_of_float32_rounded_once(half, direction):
+    for reduce in ("none", "mean"):
+        tensors, how = winograd_problem((2, 3, 17, 24, (9, 13)), direction, reduce, True)
+        low = [t.to(half) for t in tensors]
+        values, grads = run_with_gradients(low, how)  # "auto" takes it
+        wide = run_with_gradients([t.float() for t in low], how, algorithm="winograd")
+        for actual, expected in zip(values, wide[0], strict=True):
+            assert torch.equal(actual, expected.to(actual.dtype))
+        for tensor, actual, expected in zip(low, grads, wide[1], strict=True):
+            assert actual.dtype == tensor.dtype
+            error = 0.02 * expected.abs().max().item()  # the seeds are rounded too
+            torch.testing.assert_close(actual.float(), expected, rtol=0, atol=error)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
+def test_winograd_keeps_layouts_and_dtypes_that_the_fake_promises(dtype):
+    x, *weights = problem(hidden=16, inputs=16, space=(12, 13), dtype=dtype)
     last = x.movedim(2, -1).contiguous().movedim(-1, 2)
     for given in (x, last, x.transpose(3, 4), x[..., ::2, 1:]):
         for reduce, direction in (("none", "both"), ("sum", "backward")):
@@ -476,11 +504,14 @@ def test_winograd_keeps_layouts_and_dtypes_that_the_fake_promises():
             leaf = given.detach().clone(memory_format=torch.preserve_format).requires_grad_()
             out = mk.convlstm(leaf, *weights, reduce=reduce, algorithm="winograd")[0]
             (grad,) = torch.autograd.grad(out.square().sum(), leaf)
-            plain = x.new_tensor(given.tolist()).requires_grad_()
-            want = mk.convlstm(plain, *weights, reduce=reduce, algorithm="direct")[0]
+            plain = torch.tensor(given.tolist()).requires_grad_()
+            wide = [w.float() for w in weights]
+            want = mk.convlstm(plain, *wide, reduce=reduce, algorithm="direct")[0]
             (expected,) = torch.autograd.grad(want.square().sum(), plain)
-            torch.testing.assert_close(out, want, rtol=1e-5, atol=2e-5)
-            torch.testing.assert_close(grad, expected, rtol=1e-4, atol=2e-4)
+            rounding = 0 if dtype == torch.float32 else torch.finfo(dtype).eps
+            torch.testing.assert_close(out.float(), want, rtol=1e-5 + rounding, atol=2e-5)
+            error = 2e-4 + 2 * rounding * expected.abs().max().item()  # out is rounded too
+            torch.testing.assert_close(grad.float(), expected, rtol=1e-4, atol=error)
 
 
 def test_winograd_bits_do_not_depend_on_threads_and_hardly_on_the_instruction_set():

@@ -17,6 +17,7 @@ namespace medkern {
 
 constexpr int64_t kChannelPadding = 16;
 constexpr int kWinogradPoints = 36;
+constexpr int kWinogradRecent = 16;
 
 MEDKERN_INLINE int64_t padded_channels(int64_t channels) {
   return (channels + kChannelPadding - 1) / kChannelPadding * kChannelPadding;
@@ -57,8 +58,11 @@ struct WinogradKernels {
   void (*step)(const WinogradProblem&, const WinogradPart&, float* scratch);
   void (*convolution)(const WinogradProblem&, const WinogradPart&, float* scratch);
   // For the gradients `given` of the gates: sums [panels][36][rows][4 vector] over all tiles, block
-  // by block, of transformed inputs times gradients; `part` says which panels.
-  void (*weight_gradient)(const WinogradProblem&, const WinogradPart&, float* scratch, float* sums);
+  // by block, of transformed inputs times gradients; `part` says which panels. `recent`, of the
+  // same size, holds those of up to kWinogradRecent blocks, so that a small summand meets no large
+  // sum; it may be `sums` where there are no more blocks than these.
+  void (*weight_gradient)(const WinogradProblem&, const WinogradPart&, float* scratch,
+                          float* recent, float* sums);
   // w [4 hidden, inputs, 3, 3] into rows [at, at + padded inputs) of weights for gates, or into
   // those of the convolution's adjoint, which has 4 padded hidden rows and `inputs` channels.
   void (*forward_weights)(const float* w, int64_t hidden, int64_t inputs, int64_t at, int64_t rows,

@@ -43,11 +43,20 @@ class WinogradRun {
   }
 
   static void weight_gradient(const WinogradProblem& p, const WinogradPart& part, float* scratch,
-                              float* sums) {
+                              float* recent, float* sums) {
     const int64_t size = kWinogradPoints * p.rows * 4 * kFloats;
-    for (int64_t i = part.first_panel * size; i < part.last_panel * size; ++i) sums[i] = 0;
+    const int64_t begin = part.first_panel * size, end = part.last_panel * size;
+    for (int64_t i = begin; i < end; ++i) sums[i] = recent[i] = 0;
+    const auto settle = [&] {
+      if (recent == sums) return;
+      for (int64_t i = begin; i < end; ++i) {
+        sums[i] += recent[i];
+        recent[i] = 0;
+      }
+    };
     const int64_t tiles = winograd_tiles(p);
     for (int64_t first = 0; first < tiles; first += p.block) {
+      if (first % (kWinogradRecent * p.block) == 0) settle();
       WinogradPart block = part;
       block.first = first;
       block.last = tiles - first < p.block ? tiles : first + p.block;
@@ -55,9 +64,10 @@ class WinogradRun {
       run.transform_inputs();
       for (int64_t panel = part.first_panel; panel < part.last_panel; ++panel) {
         for (int64_t i = 0; i < run.tiles_; ++i) run.transform_gradient(panel, i);
-        run.add_products(sums + panel * size);
+        run.add_products(recent + panel * size);
       }
     }
+    settle();
   }
 
  private:

@@ -238,10 +238,13 @@ void weight_gradient(const Tensor& x, const MaybeTensor& x2, const Tensor& grad,
   const WinogradKernels kernels = winograd_kernels();
   // The order of the sums must not depend on the threads, hence neither must the block.
   p.block = std::min<int64_t>(std::max<int64_t>(winograd_tiles(p), 1), 64);
-  const Scratch sums = scratch_of(kWinogradPoints * p.rows * 4 * p.channels);
+  const int64_t count = kWinogradPoints * p.rows * 4 * p.channels;
+  const bool many = winograd_tiles(p) > kWinogradRecent * p.block;
+  const Scratch sums = scratch_of(count), more_sums = scratch_of(many ? count : 0);
+  float* const recent = many ? more_sums.get() : sums.get();
   TorchThreads().run(winograd_panels(p, kernels.vector), 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch = scratch_of(winograd_scratch(p, kernels.vector));
-    kernels.weight_gradient(p, {0, 0, begin, end}, scratch.get(), sums.get());
+    kernels.weight_gradient(p, {0, 0, begin, end}, scratch.get(), recent, sums.get());
   });
   kernels.forward_weights_adjoint(sums.get(), hidden, d_w.size(1), 0, p.rows, floats_of(d_w));
   if (x2) {

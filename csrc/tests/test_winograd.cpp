@@ -93,7 +93,8 @@ void check_convolutions(const Case& c) {
   const int64_t gates = 4 * c.hidden, padded = padded_channels(c.hidden);
   const int64_t rows = padded_channels(c.inputs), count = kWinogradPoints * rows * 4 * padded;
   Floats x(c.images * c.inputs * c.pixels()), y(c.images * gates * c.pixels());
-  Floats w(gates * c.inputs * 9), weights(count), adjoint(count), sums(count), d_w(w.size());
+  Floats w(gates * c.inputs * 9), weights(count), adjoint(count), recent(count), sums(count),
+      d_w(w.size());
   fill(x, 1);
   fill(y, 2);
   fill(w, 3);
@@ -160,7 +161,7 @@ void check_convolutions(const Case& c) {
   p.block = std::min<int64_t>(winograd_tiles(p), 3);
   in_two_threads(winograd_panels(p, kernels.vector), [&](int64_t begin, int64_t end) {
     Floats scratch(winograd_scratch(p, kernels.vector), true);
-    kernels.weight_gradient(p, {0, 0, begin, end}, scratch.get(), sums.get());
+    kernels.weight_gradient(p, {0, 0, begin, end}, scratch.get(), recent.get(), sums.get());
   });
   kernels.forward_weights_adjoint(sums.get(), c.hidden, c.inputs, 0, rows, d_w.get());
   for (int64_t out_channel = 0; out_channel < gates; ++out_channel) {

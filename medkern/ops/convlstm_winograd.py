@@ -4,7 +4,8 @@ See csrc/core/convlstm_winograd.hpp. Everything inside a sequence is channels-la
 padded to a multiple of 16: x and the states [steps, images, H, W, channels], pre-activations
 [steps, images, H, W, 4 hidden], in the order in which the steps run, with one image per direction
 and sample. In one direction the convolution of x is part of that of h; in both it is done before,
-once for the two.
+once for the two. Arguments of half precision are widened, results narrowed; what is between them,
+states and pre-activations, is float32.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ def empty_saved(s: Problem) -> tuple[Tensor, Tensor]:
     """Pre-activations and cells of every step."""
     lead = (s.steps, len(s.backwards) * s.batch, *s.x.shape[3:])
     hidden = padded(s.hidden)
-    return s.x.new_empty(*lead, 4 * hidden), s.x.new_empty(*lead, hidden)
+    shapes = (*lead, 4 * hidden), (*lead, hidden)
+    return tuple(s.x.new_empty(shape, dtype=torch.float32) for shape in shapes)  # type: ignore[return-value]
 
 
 class _Padded:
@@ -226,7 +228,7 @@ def forward(
         out = s.empty((s.batch,), s.hidden, torch.float32).copy_(whole)
     if pre is None or cells is None:
         pre, cells = x.new_empty(0, dtype=s.dtype), x.new_empty(0, dtype=s.state)
-    return out, last_h, last_c, pre, cells
+    return out.to(s.dtype), last_h.to(s.dtype), last_c, pre, cells
 
 
 def _emit(p: _Padded, out: Tensor, h: Tensor, step: int) -> None:
@@ -282,21 +284,23 @@ def backward(
         for step in range(s.steps):
             p.unpack(d_x[:, p.time(step)], padded_x[step])
     d_wx, d_wh = run.weight_gradients(inputs, shared, of_x=needs[1], of_h=needs[2])
+    d_peephole = None
+    if run.d_peephole is not None and peephole is not None:
+        d_peephole = p.without_padding(run.d_peephole, 3).reshape(peephole.shape)
     found = (
-        None if d_x is None else d_x.to(x.dtype),
-        d_wx,
-        d_wh,
-        p.without_padding(shared.sum((0, 1, 2, 3)), 4) if needs[3] else None,
-        None if run.d_h is None else p.states(run.d_h),
-        p.states(run.d_c),
-        None if run.d_peephole is None else p.without_padding(run.d_peephole, 3),
+        (d_x, x.dtype),
+        (d_wx, w_x.dtype),
+        (d_wh, w_h.dtype),
+        (p.without_padding(shared.sum((0, 1, 2, 3)), 4) if needs[3] else None, w_x.dtype),
+        (None if run.d_h is None else p.states(run.d_h), s.dtype),
+        (p.states(run.d_c), s.state),
+        (d_peephole, s.state),
     )
-    shapes = (None, None, None, None, None, None, None if peephole is None else peephole.shape)
     return cast(
         Grads,
         tuple(
-            x.new_empty(0) if f is None or not n else f if shape is None else f.reshape(shape)
-            for f, n, shape in zip(found, needs, shapes, strict=True)
+            x.new_empty(0) if grad is None or not needed else grad.to(dtype)
+            for (grad, dtype), needed in zip(found, needs, strict=True)
         ),
     )
 
@@ -332,6 +336,7 @@ class _BackwardRun:
         if grad_out is None or reduce == "none":
             return
         if reduce == "mean":
+            grad_out = grad_out.float()
             grad_out = grad_out / reference.counts(s.lengths, s.steps, grad_out)
         whole = p.pack(grad_out).repeat(p.count, 1, 1, 1)
         if reduce == "last":
