@@ -30,7 +30,7 @@ _log = logging.getLogger("medkern")
 def _check(name: str, source: str) -> str:
     if name not in BACKENDS:
         raise ValueError(
-            f"medkern: {source} must be one of {', '.join(BACKENDS)}, got {name!r}; "
+            f"{source} must be one of {', '.join(BACKENDS)}, got {name!r}; "
             "leave it unset to let medkern choose"
         )
     return name
@@ -53,7 +53,7 @@ class _Forced:
 
 
 if os.environ.get("MEDKERN_BACKEND"):
-    _Forced.name = _check(os.environ["MEDKERN_BACKEND"], "MEDKERN_BACKEND")
+    _Forced.name = _check(os.environ["MEDKERN_BACKEND"], "medkern: MEDKERN_BACKEND")
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def use_backend(name: str) -> Iterator[None]:
     2.0
     """
     before = _Forced.name
-    _Forced.name = _check(name, "use_backend(name)")
+    _Forced.name = _check(name, "medkern.use_backend: name")
     try:
         yield
     finally:
@@ -109,7 +109,7 @@ def choose(op: Op, args: tuple[Any, ...], backend: str | None) -> str:
     if name is None:
         on_cuda = len(args) > 0 and isinstance(args[0], Tensor) and args[0].is_cuda
         return _Choice.on_cuda if on_cuda and op.triton is not None else "dispatcher"
-    _check(name, "backend")
+    _check(name, f"medkern.{op.spec.name}: backend")
     reason = None if name == "reference" else why_not(op, name, args)
     if reason is not None:
         raise RuntimeError(

@@ -168,7 +168,7 @@ class FourierLayer(nn.Module):
     Args:
         channels: C, in and out.
         modes: of K.
-        activation: a module, or None for none.
+        activation: a module; None means GELU, torch.nn.Identity() is none.
         residual: whether x is added after the activation (FNOReg) or not (the first FNO).
         options: of `SpectralConv`.
 
