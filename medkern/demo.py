@@ -91,7 +91,8 @@ def draw_distances(
         "intensity_distance": mk.intensity_distance(grey, seeds, ndim=2),
         "minimum_barrier_distance": mk.minimum_barrier_distance(grey, seeds, ndim=2),
     }
-    figure, axes = plt.subplots(1, 5, figsize=(12.5, 2.9), layout="constrained")
+    size = (12.5, 2.5 * height / width + 0.8)
+    figure, axes = plt.subplots(1, 5, figsize=size, layout="constrained")
     show(axes[0], x, "one click" if len(points) == 1 else f"{len(points)} clicks")
     for axis, (name, distance) in zip(axes[1:], maps.items(), strict=True):
         axis.imshow(distance.numpy(), cmap="viridis", interpolation="nearest")
