@@ -6,9 +6,9 @@
 // products of complex numbers meaning Re(p conj y). Over an array w = 1, and there is one row of
 // sums. Over half spectra there is a row per ring [r / rings, (r + 1) / rings) of the radius
 //     |k| = sqrt(sum over axes of (2 k_d / size_d)^2),    1 at the Nyquist frequency of an axis,
-// and one for the corners, |k| >= 1. A frequency on the edge of two rings is in the outer one, however
-// its radius rounds (ring_radius). A column stands for its mirror image too, so that w = 2, but
-// for column 0 and, where n is even, the last one; w also is the band, 1 for low <= |k| < high,
+// and one for the corners, |k| >= 1. A frequency on the edge of two rings is in the outer one,
+// however its radius rounds (ring_radius). A column stands for its mirror image too, so that w = 2,
+// but for column 0 and, where n is even, the last one; w also is the band, 1 for low <= |k| < high,
 // with linear edges of width `edge` around both ends.
 //
 // For g [images, rows of sums, 3] the gradient in p is w (g_0 y + 2 g_1 p).
