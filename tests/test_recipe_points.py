@@ -49,6 +49,20 @@ def test_every_map(kind):
     assert {"dice", "hd95", "dice_rv", "dice_myo", "dice_lv"} == set(metrics)
 
 
+def test_without_augmentation_maps_are_measured_once(monkeypatch):
+    recipe, calls = Tiny.with_options("--no-augment"), []
+    measure = recipe.maps
+    monkeypatch.setattr(recipe, "maps", lambda item: calls.append(1) or measure(item))
+    training = Training(recipe)
+    for epoch in range(2):
+        for step in range(2):
+            batch = next(training.batches(epoch, step))
+            grey = (255 * batch["image"]).round()
+            expected = mk.signed_distance_map(batch["points"], grey, kind="mbd", classes=4, ndim=2)
+            torch.testing.assert_close(batch["maps"], expected, atol=1e-3, rtol=1e-5)
+    assert len(calls) == 4  # slices
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss(loss):
     history = Training(Tiny.with_options("--loss", loss, "--model", "enet")).run().history

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,13 +41,20 @@ class Points(Recipe):
         add("--model", choices=("unet", "enet"), default="unet", help="default: unet")
         add("--alpha", type=float, default=1.0, help="weight of the boundary loss; default: 1")
         add("--classes", type=int, default=4, help="of --data, the background included; default: 4")
-        add("--no-augment", action="store_true", help="leave out turns, flips and zooms")
+        still = "leave out turns, flips and zooms; maps are then measured once and kept"
+        add("--no-augment", action="store_true", help=still)
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self.classes = self.own.classes if self.options.data else len(CLASSES)
 
     def train_data(self) -> Dataset[Batch]:
+        data = self.training_images()
+        if self.own.no_augment and self.own.loss == "boundary":
+            return WithMaps(data, self.maps)
+        return data
+
+    def training_images(self) -> Dataset[Batch]:
         if self.options.data:
             marked = (self.options.data / "points").is_dir() and self.own.loss != "full"
             return self.own_images("train", "points" if marked else "labels")
@@ -77,7 +85,7 @@ class Points(Recipe):
         """Turn image and point, then measure: no map is ever warped."""
         if not self.own.no_augment:
             item = turned(item, generator)
-        if self.own.loss == "boundary":
+        if self.own.loss == "boundary" and "maps" not in item:
             item["maps"] = self.maps(item)
         return item
 
@@ -143,6 +151,23 @@ class Points(Recipe):
             figures.show_labels(axis[2], item["image"][0], predicted[row])
             figures.show_labels(axis[3], item["image"][0], item["label"])
         return figure
+
+
+class WithMaps(Dataset[Batch]):
+    """Items with their maps, measured when first asked for and kept: K - 1 planes an item."""
+
+    def __init__(self, data: Dataset[Batch], measure: Callable[[Batch], Tensor]) -> None:
+        self.data, self.measure = data, measure
+        self.kept: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Batch:
+        item = self.data[index]
+        if index not in self.kept:
+            self.kept[index] = self.measure(item)
+        return {**item, "maps": self.kept[index]}
 
 
 class WithPoints(Dataset[Batch]):

@@ -115,7 +115,7 @@ class EllipsePoints(Points):
         super().__init__(options)
         self.classes = 2
 
-    def train_data(self):
+    def training_images(self):
         return Ellipses(64, self.options.seed)
 
     def validation_data(self):
