@@ -71,8 +71,8 @@ MEDKERN_INLINE int64_t noise_scratch(int64_t width) { return 4 * noise_groups(wi
 //     analysis   M_kl = sum_hw x_hw e^(-2 pi i (k h / H + l w / W))
 //     synthesis  out_hw = x_hw + Re sum_kl M_kl e^(2 pi i (k h / H + l w / W))
 // Tables are cosines and sines, with l padded to `padded` by zeros: across [W / 2 + 1, padded]
-// for the analysis, [padded, across_stride] for the synthesis; down [r + 1, H], for the analysis on
-// the CPU in double, like its rows.
+// for the analysis, [padded, across_stride] for the synthesis; down [r + 1, H], for the analysis in
+// double, like its rows.
 struct ModesProblem {
   int64_t images = 0, height = 0, width = 0, radius = 0, padded = 0, across_stride = 0;
   const void *across_cos = nullptr, *across_sin = nullptr;

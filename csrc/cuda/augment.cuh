@@ -65,6 +65,7 @@ MEDKERN_GLOBAL void augment_waves_fwd_kernel(WaveProblem p) {
   }
 }
 
+// The mean of an image is much larger than most of its modes: the analysis sums in float64.
 // Across a row: [images * H, 2, padded] from [images * H, W].
 template <class C>
 MEDKERN_GLOBAL void augment_across_fwd_kernel(ModesProblem p) {
@@ -74,14 +75,14 @@ MEDKERN_GLOBAL void augment_across_fwd_kernel(ModesProblem p) {
     int64_t line, l;
     split(i, p.padded, line, l);
     const C* x = static_cast<const C*>(p.x) + line * p.width;
-    C even = x[0] * cosines[l], odd{};
+    double even = x[0] * cosines[l], odd = 0;
     for (int64_t w = 1; w < spectrum_columns(p.width); ++w) {
       const bool alone = 2 * w == p.width;
       const C a = x[w], b = alone ? C{} : x[p.width - w];
       even += (a + b) * cosines[w * p.padded + l];
       odd += (alone ? C{} : a - b) * sines[w * p.padded + l];
     }
-    C* out = static_cast<C*>(p.rows) + 2 * line * p.padded + l;
+    double* out = static_cast<double*>(p.rows) + 2 * line * p.padded + l;
     out[0] = even;
     out[p.padded] = -odd;
   }
@@ -95,12 +96,12 @@ MEDKERN_GLOBAL void augment_down_fwd_kernel(ModesProblem p) {
     int64_t plane, l, image, k;
     split(i, taken, plane, l);
     split(plane, taken, image, k);
-    const C* rows = static_cast<const C*>(p.rows) + image * p.height * 2 * p.padded + l;
-    const C *cosines = static_cast<const C*>(p.down_cos) + k * p.height,
-            *sines = static_cast<const C*>(p.down_sin) + k * p.height;
-    C re_cos{}, re_sin{}, im_cos{}, im_sin{};
+    const double* rows = static_cast<const double*>(p.rows) + image * p.height * 2 * p.padded + l;
+    const double *cosines = static_cast<const double*>(p.down_cos) + k * p.height,
+                 *sines = static_cast<const double*>(p.down_sin) + k * p.height;
+    double re_cos = 0, re_sin = 0, im_cos = 0, im_sin = 0;
     for (int64_t h = 0; h < p.height; ++h) {
-      const C re = rows[2 * h * p.padded], im = rows[(2 * h + 1) * p.padded];
+      const double re = rows[2 * h * p.padded], im = rows[(2 * h + 1) * p.padded];
       re_cos += re * cosines[h];
       re_sin += re * sines[h];
       im_cos += im * cosines[h];
@@ -109,11 +110,11 @@ MEDKERN_GLOBAL void augment_down_fwd_kernel(ModesProblem p) {
     C* middle =
         static_cast<C*>(p.modes) + 2 * (image * (2 * p.radius + 1) + p.radius) * taken + 2 * l;
     C *plus = middle + 2 * k * taken, *minus = middle - 2 * k * taken;
-    plus[0] = re_cos + im_sin;
-    plus[1] = im_cos - re_sin;
+    plus[0] = static_cast<C>(re_cos + im_sin);
+    plus[1] = static_cast<C>(im_cos - re_sin);
     if (k == 0) continue;
-    minus[0] = re_cos - im_sin;
-    minus[1] = im_cos + re_sin;
+    minus[0] = static_cast<C>(re_cos - im_sin);
+    minus[1] = static_cast<C>(im_cos + re_sin);
   }
 }
 

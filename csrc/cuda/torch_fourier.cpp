@@ -66,14 +66,14 @@ struct Device {
     Work(ModesProblem& p, bool analysis, const Tensor& like, Stream stream)
         : across_(dense(like, {2, analysis ? spectrum_columns(p.width) : p.radius + 1,
                                analysis ? p.padded : p.across_stride})),
-          down_(dense(like, {2, p.radius + 1, p.height})),
-          rows_(dense(like, {p.images, p.height, 2, p.padded})) {
-      const bool float64 = is_float64(like);
+          down_(dense(like, {2, p.radius + 1, p.height}, sums_in(like, analysis))),
+          rows_(dense(like, {p.images, p.height, 2, p.padded}, sums_in(like, analysis))) {
       check_launch(launch_waves({p.width, p.radius + 1, spectrum_columns(p.width), across_.size(2),
                                  analysis, across_.data_ptr()},
-                                float64, stream));
-      check_launch(launch_waves(
-          {p.height, p.radius + 1, p.height, p.height, false, down_.data_ptr()}, float64, stream));
+                                is_float64(across_), stream));
+      check_launch(
+          launch_waves({p.height, p.radius + 1, p.height, p.height, false, down_.data_ptr()},
+                       is_float64(down_), stream));
       p.across_cos = across_.data_ptr();
       p.across_sin = second_half(across_);
       p.down_cos = down_.data_ptr();
@@ -82,6 +82,10 @@ struct Device {
     }
 
    private:
+    static ScalarType sums_in(const Tensor& like, bool analysis) {
+      return analysis ? ScalarType::Double : like.scalar_type();
+    }
+
     static void* second_half(const Tensor& t) {
       return static_cast<char*>(t.data_ptr()) + t.numel() / 2 * t.element_size();
     }
