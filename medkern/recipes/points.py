@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 import medkern as mk
 from medkern.data.cardiac import CLASSES, UNLABELLED, CardiacSlices, random_points
+from medkern.data.kept import Kept
 from medkern.data.seeding import generator_of
 from medkern.train.folder import FolderData
 from medkern.train.metrics import dice_scores, hausdorff95
@@ -51,7 +52,7 @@ class Points(Recipe):
     def train_data(self) -> Dataset[Batch]:
         data = self.training_images()
         if self.own.no_augment and self.own.loss == "boundary":
-            return WithMaps(data, self.maps)
+            return Kept(WithMaps(data, self.maps))
         return data
 
     def training_images(self) -> Dataset[Batch]:
@@ -154,20 +155,17 @@ class Points(Recipe):
 
 
 class WithMaps(Dataset[Batch]):
-    """Items with their maps, measured when first asked for and kept: K - 1 planes an item."""
+    """Items and their maps."""
 
     def __init__(self, data: Dataset[Batch], measure: Callable[[Batch], Tensor]) -> None:
         self.data, self.measure = data, measure
-        self.kept: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.data)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Batch:
         item = self.data[index]
-        if index not in self.kept:
-            self.kept[index] = self.measure(item)
-        return {**item, "maps": self.kept[index]}
+        return {**item, "maps": self.measure(item)}
 
 
 class WithPoints(Dataset[Batch]):
