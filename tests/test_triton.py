@@ -513,8 +513,8 @@ def test_in_the_interpreter(tmp_path, merge_evidence):
         )
         for part, chosen in enumerate((adjoint, f"not ({adjoint})"))
     ]
-    for part, process in enumerate(runs):
-        output, _ = process.communicate()
+    outputs = [process.communicate()[0] for process in runs]
+    for part, (process, output) in enumerate(zip(runs, outputs, strict=True)):
         assert process.returncode == 0, output[-8000:]
         passed = re.search(r"(\d+) passed", output)
         assert passed is not None, output
