@@ -929,7 +929,9 @@ def test_unpool_errors():
 
 
 def test_backend_errors():
-    with pytest.raises(ValueError, match=r"medkern.haar_dwt: backend must be one of .*, got 'cuda'"):
+    with pytest.raises(
+        ValueError, match=r"medkern.haar_dwt: backend must be one of .*, got 'cuda'"
+    ):
         mk.haar_dwt(X, backend="cuda")
     with pytest.raises(RuntimeError, match=r"medkern.haar_pool: backend .*, got 'triton'; \w+"):
         mk.haar_pool(X, backend="triton")
