@@ -72,13 +72,14 @@ struct EpilogueLayout {
   static constexpr int64_t line = 16;
 
   int64_t pitch, width;  // between rows of pixels; between those of inputs
-  int64_t x, s, grad, d_x, turned, products, lanes, total;
+  int64_t x, next_x, s, grad, d_x, turned, products, lanes, total;
 
   MEDKERN_INLINE explicit EpilogueLayout(const FourierEpilogue& p, bool backward)
       : pitch(p.tile() + line), width((p.inputs + line - 1) / line * line) {
     const int64_t per_input = p.inputs * pitch, per_output = p.outputs * pitch;
     x = 0;
-    s = x + per_input;
+    next_x = x + per_input;
+    s = next_x + per_input;
     grad = s + per_output;
     d_x = grad + per_output;  // forward: a row of k goes to `grad`, backward to `d_x`
     turned = d_x + (backward ? per_input : 0);

@@ -26,12 +26,14 @@ struct EpilogueRun {
 
   const FourierEpilogue& p;
   const EpilogueLayout at;
-  C *const x, *const s, *const grad, *const d_x;
+  C *x, *next_x;  // of this tile and of the one after it
+  C *const s, *const grad, *const d_x;
 
   EpilogueRun(const FourierEpilogue& problem, bool backward, void* buffer)
       : p(problem),
         at(problem, backward),
         x(static_cast<C*>(buffer) + at.x),
+        next_x(static_cast<C*>(buffer) + at.next_x),
         s(static_cast<C*>(buffer) + at.s),
         grad(static_cast<C*>(buffer) + at.grad),
         d_x(static_cast<C*>(buffer) + at.d_x) {}
@@ -43,17 +45,50 @@ struct EpilogueRun {
     return {index / per_sample, first, count, (count + line - 1) / line * line};
   }
 
+  static MEDKERN_INLINE const S* row_of(const EpilogueView& v, const Tile& t, int64_t channel) {
+    return static_cast<const S*>(v.data) + t.sample * v.batch + channel * v.channel + t.first;
+  }
+
   // A row of pixels, with zeros after the last one.
-  MEDKERN_INLINE void read(const EpilogueView& v, const Tile& t, int64_t channel, C* to) const {
-    const S* from = static_cast<const S*>(v.data) + t.sample * v.batch + channel * v.channel;
-    read_row(from + t.first, 1, t.count, to);
+  static MEDKERN_INLINE void read(const EpilogueView& v, const Tile& t, int64_t channel, C* to) {
+    read_row(row_of(v, t, channel), 1, t.count, to);
     for (int64_t i = (t.count + lanes - 1) / lanes * lanes; i < t.width; ++i) to[i] = C{};
   }
 
-  MEDKERN_INLINE void write(const C* from, void* to, const Tile& t, int64_t channels,
-                            int64_t channel) const {
-    S* row = static_cast<S*>(to) + (t.sample * channels + channel) * p.pixels + t.first;
-    write_row(from, p.streams, 1, t.count, row);
+  // The same where it is, if whole lines of C are there, else in `to`.
+  static MEDKERN_INLINE const C* row(const EpilogueView& v, const Tile& t, int64_t channel, C* to) {
+    if constexpr (std::is_same_v<S, C>) {
+      if (t.count == t.width) return row_of(v, t, channel);
+    }
+    read(v, t, channel, to);
+    return to;
+  }
+
+  void read_x(const Tile& t, int64_t begin, int64_t end, C* to) const {
+    for (int64_t c = begin; c < end; ++c) read(p.x, t, c, to + c * at.pitch);
+  }
+
+  // Where vectors of a row of results go: past the caches one by one, which hides their way to
+  // memory behind arithmetic, or to `row` first where they are not whole.
+  struct Sink {
+    S* to;
+    C* row;
+    int64_t count;
+    bool direct, streams;
+
+    MEDKERN_INLINE void put(int64_t i, V v, bool keep = false) const {
+      if (direct) streams ? stream(to + i, v) : store(to + i, v);
+      if (!direct || keep) store(row + i, v);
+    }
+    MEDKERN_INLINE void finish() const {
+      if (!direct) write_row(row, false, 1, count, to);
+    }
+  };
+
+  MEDKERN_INLINE Sink sink(void* to, const Tile& t, int64_t channels, int64_t channel,
+                           C* row) const {
+    S* at = static_cast<S*>(to) + (t.sample * channels + channel) * p.pixels + t.first;
+    return {at, row, t.count, t.count == t.width, p.streams};
   }
 
   MEDKERN_INLINE C bias(int64_t channel) const {
@@ -66,58 +101,88 @@ struct EpilogueRun {
     Gemm<C>::run(p.outputs, t.width, p.inputs, weight, p.inputs, x, at.pitch, s, at.pitch);
   }
 
-  void forward_tile(const Tile& t) const {
-    for (int64_t i = 0; i < p.inputs; ++i) read(p.x, t, i, x + i * at.pitch);
-    multiply(t);
-    C* const k = grad;
+  // Where the output after channel o is.
+  static MEDKERN_INLINE const S* row_after(const EpilogueView& v, const Tile& t, const Tile& next,
+                                           int64_t channels, int64_t o) {
+    return o + 1 < channels ? row_of(v, t, o + 1) : row_of(v, next, 0);
+  }
+
+  // Calls body(o, x, k, g) for every output, the last three being what it should prefetch. The next
+  // tile's x is read meanwhile, a row at a time, some arithmetic after it has been prefetched:
+  // rows are too short for the hardware to foresee, which took more time than all arithmetic.
+  template <class Body>
+  MEDKERN_INLINE void each_output(const Tile& t, const Tile& next, const Body& body) const {
+    int64_t done = 0, fetched = 0;
     for (int64_t o = 0; o < p.outputs; ++o) {
-      C* const row = s + o * at.pitch;
-      const C b = bias(o), *residual = p.residual ? x + o * at.pitch : nullptr;
-      read(p.k, t, o, k);
-      for (int64_t i = 0; i < t.width; i += lanes) {
-        V v = load<C>(row + i) + (load<C>(k + i) + b);
-        if (p.gelu) v = gelu<C>(v);
-        if (residual) v += load<C>(residual + i);
-        store(row + i, v);
-      }
-      write(row, p.y, t, p.outputs, o);
+      read_x(next, done, fetched, next_x);
+      done = fetched;
+      body(o, row_of(p.x, next, done), row_after(p.k, t, next, p.outputs, o),
+           row_after(p.grad, t, next, p.outputs, o));
+      fetched = (o + 1) * p.inputs / p.outputs;
     }
+    read_x(next, done, p.inputs, next_x);
+  }
+
+  void forward_tile(const Tile& t, const Tile& next) const {
+    multiply(t);
+    const bool gelus = p.gelu, adds = p.residual;
+    each_output(t, next, [&](int64_t o, const S* soon_x, const S* soon_k, const S*) {
+      C *const sum = s + o * at.pitch, *const residual = x + o * at.pitch;
+      const C *const k = row(p.k, t, o, grad), b = bias(o);
+      const Sink y = sink(p.y, t, p.outputs, o, sum);
+      for (int64_t i = 0; i < t.width; i += lanes) {
+        __builtin_prefetch(soon_x + i);
+        __builtin_prefetch(soon_k + i);
+        V v = load<C>(sum + i) + (load<C>(k + i) + b);
+        if (gelus) v = gelu<C>(v);
+        if (adds) v += load<C>(residual + i);
+        y.put(i, v);
+      }
+      y.finish();
+    });
   }
 
   // s becomes d_k.
-  void differentiate(const Tile& t, C* k, double* lane_sums) const {
-    for (int64_t o = 0; o < p.outputs; ++o) {
-      C *const row = s + o * at.pitch, *const g = grad + o * at.pitch;
-      const C b = bias(o);
+  void differentiate(const Tile& t, const Tile& next, C* buffer, double* lane_sums) const {
+    const bool gelus = p.gelu;
+    each_output(t, next, [&](int64_t o, const S* soon_x, const S* soon_k, const S* soon_g) {
+      C *const sum = s + o * at.pitch, *const g = grad + o * at.pitch;
+      const C *const k = gelus ? row(p.k, t, o, buffer) : nullptr, b = bias(o);
+      const Sink d_k = sink(p.d_k, t, p.outputs, o, sum);
       LaneSums<C> sums;
       read(p.grad, t, o, g);
-      if (p.gelu) read(p.k, t, o, k);
       for (int64_t i = 0; i < t.width; i += kMostLanes) {
+        __builtin_prefetch(soon_x + i);
+        __builtin_prefetch(soon_k + i);
+        __builtin_prefetch(soon_g + i);
 #pragma GCC unroll 8
         for (int part = 0; part < kMostLanes / lanes; ++part) {
           const int64_t j = i + part * lanes;
           V slope = load<C>(g + j);
-          if (p.gelu) slope *= gelu_slope<C>(load<C>(row + j) + (load<C>(k + j) + b));
+          if (gelus) slope *= gelu_slope<C>(load<C>(sum + j) + (load<C>(k + j) + b));
           sums.part[part % LaneSums<C>::parts] += slope;
-          store(row + j, slope);
+          d_k.put(j, slope, true);
         }
       }
       sums.add_to(lane_sums + o * LaneSums<C>::width);
-      write(row, p.d_k, t, p.outputs, o);
-    }
+      d_k.finish();
+    });
   }
 
   // d_x = W^T d_k + g
   void pull_back(const Tile& t) const {
     const C* weight = static_cast<const C*>(p.transposed);
+    const bool adds = p.residual;
     Gemm<C>::run(p.inputs, t.width, p.outputs, weight, p.outputs, s, at.pitch, d_x, at.pitch);
     for (int64_t c = 0; c < p.inputs; ++c) {
       C* const row = d_x + c * at.pitch;
       const C* g = grad + c * at.pitch;
-      for (int64_t i = 0; p.residual && i < t.width; i += lanes) {
-        store(row + i, load<C>(row + i) + load<C>(g + i));
+      const Sink to = sink(p.d_x, t, p.inputs, c, row);
+      for (int64_t i = 0; i < t.width; i += lanes) {
+        const V v = load<C>(row + i);
+        to.put(i, adds ? v + load<C>(g + i) : v);
       }
-      write(row, p.d_x, t, p.inputs, c);
+      to.finish();
     }
   }
 
@@ -162,34 +227,45 @@ struct EpilogueRun {
     }
   }
 
+  // Calls body(tile, next) for the tiles [begin, end) with x in its place.
+  template <class Body>
+  MEDKERN_INLINE void each_tile(int64_t begin, int64_t end, const Body& body) {
+    if (begin < end) read_x(tile_at(begin), 0, p.inputs, x);
+    for (int64_t i = begin; i < end; ++i) {
+      body(tile_at(i), tile_at(i + 1 < end ? i + 1 : i));
+      C* const old = x;
+      x = next_x;
+      next_x = old;
+    }
+  }
+
   static void forward(const FourierEpilogue& p, int64_t begin, int64_t end, void* scratch) {
-    const EpilogueRun run(p, false, scratch);
-    for (int64_t tile = begin; tile < end; ++tile) run.forward_tile(run.tile_at(tile));
+    EpilogueRun run(p, false, scratch);
+    run.each_tile(begin, end, [&](const Tile& t, const Tile& next) { run.forward_tile(t, next); });
     if (p.streams) stream_fence();
   }
 
-  void backward_chunk(int64_t chunk, C* buffer) const {
+  void backward_chunk(int64_t chunk, C* buffer) {
     C *const turned = buffer + at.turned, *const products = buffer + at.products;
     double* const lane_sums = reinterpret_cast<double*>(buffer + at.lanes);
     double* const sums = p.sums + chunk * p.sums_of_chunk();
     for (int64_t i = 0; i < p.sums_of_chunk(); ++i) sums[i] = 0;
     for (int64_t i = 0; i < p.outputs * LaneSums<C>::width; ++i) lane_sums[i] = 0;
     const int64_t tiles = p.tiles(), chunks = p.chunks();
-    for (int64_t i = chunk * tiles / chunks; i < (chunk + 1) * tiles / chunks; ++i) {
-      const Tile t = tile_at(i);
-      for (int64_t c = 0; c < p.inputs; ++c) read(p.x, t, c, x + c * at.pitch);
-      if (p.gelu) multiply(t);
-      differentiate(t, d_x, lane_sums);
-      pull_back(t);
-      add_products(t, turned, products, sums);
-    }
+    each_tile(chunk * tiles / chunks, (chunk + 1) * tiles / chunks,
+              [&](const Tile& t, const Tile& next) {
+                if (p.gelu) multiply(t);
+                differentiate(t, next, d_x, lane_sums);
+                pull_back(t);
+                add_products(t, turned, products, sums);
+              });
     for (int64_t o = 0; o < p.outputs; ++o) {
       sums[o * (p.inputs + 1) + p.inputs] = sum_of_lanes<C>(lane_sums + o * LaneSums<C>::width);
     }
   }
 
   static void backward(const FourierEpilogue& p, int64_t begin, int64_t end, void* scratch) {
-    const EpilogueRun run(p, true, scratch);
+    EpilogueRun run(p, true, scratch);
     for (int64_t chunk = begin; chunk < end; ++chunk) {
       run.backward_chunk(chunk, static_cast<C*>(scratch));
     }

@@ -50,7 +50,7 @@ def fourier_epilogue(
     Raises:
         ValueError, TypeError: a bad argument; nothing has been computed.
 
-    The GELU is right to 6 units in the last place, in its lower tail too. NaN stays in its pixel;
+    The GELU is right to 7 units in the last place, in its lower tail too. NaN stays in its pixel;
     of an infinite sum the GELU is inf, or NaN if negative, as torch's in float64. An empty batch or
     space gives an empty result. Gradients of any order: the first is a kernel that reads k and x
     again, and nothing else is saved; later ones are torch's of the reference. Results and gradients

@@ -44,28 +44,11 @@ struct ExpParts {
   Vec<C> q, scale;
 
   static MEDKERN_INLINE ExpParts of(Vec<C> x) {
-    const Vec<C> shifted = shift(x);
-    return at(shifted, reduced(x, shifted));
-  }
-
-  // Of x + low, where low is the small part of a sum that a number does not hold.
-  static MEDKERN_INLINE ExpParts of(Vec<C> x, Vec<C> low) {
-    const Vec<C> shifted = shift(x);
-    return at(shifted, reduced(x, shifted) + low);
-  }
-
- private:
-  using K = ExpConstants<C>;
-
-  static MEDKERN_INLINE Vec<C> shift(Vec<C> x) { return x * K::log2_e + K::magic; }
-
-  static MEDKERN_INLINE Vec<C> reduced(Vec<C> x, Vec<C> shifted) {
-    const Vec<C> n = shifted - K::magic;
-    return (x - n * K::log_2_high) - n * K::log_2_low;
-  }
-
-  static MEDKERN_INLINE ExpParts at(Vec<C> shifted, Vec<C> r) {
+    using K = ExpConstants<C>;
     using Bits = Vec<typename K::Bits>;
+    const Vec<C> shifted = x * K::log2_e + K::magic;
+    const Vec<C> n = shifted - K::magic;
+    const Vec<C> r = (x - n * K::log_2_high) - n * K::log_2_low;
     Vec<C> series = r * C(inverse_factorial(K::degree)) + C(inverse_factorial(K::degree - 1));
 #pragma GCC unroll 16
     for (int k = K::degree - 2; k >= 2; --k) series = series * r + C(inverse_factorial(k));
