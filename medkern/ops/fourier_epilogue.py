@@ -190,7 +190,6 @@ _fourier_epilogue: Op = register(
         backward=_backward,
         jvp=_jvp,
         fold=False,
-        cuda=False,
     )
 )
 _fourier_epilogue_backward: Op = register(
@@ -202,6 +201,5 @@ _fourier_epilogue_backward: Op = register(
         fake=_fake_backward,
         samples=_backward_samples,
         fold=False,
-        cuda=False,
     )
 )
