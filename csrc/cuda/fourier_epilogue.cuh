@@ -24,6 +24,10 @@ constexpr int kEpilogueOutputs = 16;  // of a thread
 constexpr int kEpilogueInputs = 64;   // whose weights are in shared memory together
 constexpr int kEpiloguePixels = 32;   // staged together for the sums
 
+// Blocks that a multiprocessor has at once: left to itself, the compiler aims at more and spills.
+template <class S>
+constexpr int kEpilogueResident = sizeof(S) == 8 ? 2 : 4;
+
 template <class C>
 MEDKERN_DEVICE_INLINE C device_gelu(C s) {
   return s * (std::erfc(s * C(-0.70710678118654752440)) * C(0.5));
@@ -110,8 +114,8 @@ MEDKERN_DEVICE_INLINE Compute<S> before_activation(const EpilogueProduct<S, X>& 
 }
 
 template <class S, class X>
-MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads) void epilogue_fwd_kernel(EpilogueProduct<S, X> p,
-                                                                        bool gelu, S* y) {
+MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads, kEpilogueResident<S>) void epilogue_fwd_kernel(
+    EpilogueProduct<S, X> p, bool gelu, S* y) {
   using C = Compute<S>;
   each_product(p, [&](int64_t sample, int64_t output, int64_t pixel, C product) {
     C v = before_activation(p, sample, output, pixel, product);
@@ -125,7 +129,7 @@ MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads) void epilogue_fwd_kernel(Epilogue
 
 // d_k = grad act'(s); wide: the same in the compute type, or null.
 template <class S>
-MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads) void epilogue_slope_bwd_kernel(
+MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads, kEpilogueResident<S>) void epilogue_slope_bwd_kernel(
     EpilogueProduct<S, S> p, EpilogueView grad, S* d_k, Compute<S>* wide) {
   using C = Compute<S>;
   each_product(p, [&](int64_t sample, int64_t output, int64_t pixel, C product) {
@@ -151,7 +155,7 @@ MEDKERN_GLOBAL void epilogue_copy_bwd_kernel(EpilogueView grad, int64_t batch, i
   }
 }
 
-// Turned weights: [inputs, outputs]. Of sums over pixels: the inputs, and 1 for the bias.
+// Sums over pixels of d_k times the inputs, and times 1 for the bias.
 template <class S>
 struct EpilogueSums {
   using C = Compute<S>;
@@ -164,18 +168,16 @@ struct EpilogueSums {
   MEDKERN_INLINE int64_t column_blocks() const {
     return (columns() + kEpilogueSide - 1) / kEpilogueSide;
   }
-  MEDKERN_DEVICE_INLINE C d_k_at(int64_t output, int64_t i) const {
-    if (output >= outputs || i >= batch * pixels) return C{};
-    int64_t sample, pixel;
-    split(i, pixels, sample, pixel);
+  MEDKERN_INLINE int64_t stages() const {
+    return batch * ((pixels + kEpiloguePixels - 1) / kEpiloguePixels);
+  }
+  MEDKERN_DEVICE_INLINE C d_k_at(int64_t sample, int64_t output, int64_t pixel) const {
+    if (output >= outputs || pixel >= pixels) return C{};
     return d_k[(sample * outputs + output) * pixels + pixel];
   }
-  MEDKERN_DEVICE_INLINE C x_at(int64_t input, int64_t i) const {
-    if (input >= columns() || i >= batch * pixels) return C{};
-    if (input == inputs) return C{1};
-    int64_t sample, pixel;
-    split(i, pixels, sample, pixel);
-    return load_one<C>(epilogue_at<S>(x, sample, input, pixel));
+  MEDKERN_DEVICE_INLINE C x_at(int64_t sample, int64_t input, int64_t pixel) const {
+    if (input >= columns() || pixel >= pixels) return C{};
+    return input == inputs ? C{1} : load_one<C>(epilogue_at<S>(x, sample, input, pixel));
   }
 };
 
@@ -193,15 +195,15 @@ MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads) void epilogue_parts_bwd_kernel(Ep
   const int64_t first_output = block / p.column_blocks() * side;
   const int64_t first_input = block % p.column_blocks() * side;
   const int thread = static_cast<int>(threadIdx.x), row = thread / side, column = thread % side;
-  const int64_t stages = (p.batch * p.pixels + kEpiloguePixels - 1) / kEpiloguePixels;
+  const int64_t stages = p.stages(), per_sample = stages / p.batch;
   double total = 0;
   for (int64_t stage = part * stages / p.parts; stage < (part + 1) * stages / p.parts; ++stage) {
+    const int64_t sample = stage / per_sample, first = stage % per_sample * kEpiloguePixels;
     __syncthreads();
     for (int j = thread; j < side * kEpiloguePixels; j += kThreads) {
       const int channel = j / kEpiloguePixels, at = j % kEpiloguePixels;
-      const int64_t i = stage * kEpiloguePixels + at;
-      of_d_k[channel][at] = p.d_k_at(first_output + channel, i);
-      of_x[channel][at] = p.x_at(first_input + channel, i);
+      of_d_k[channel][at] = p.d_k_at(sample, first_output + channel, first + at);
+      of_x[channel][at] = p.x_at(sample, first_input + channel, first + at);
     }
     __syncthreads();
     C sum{};

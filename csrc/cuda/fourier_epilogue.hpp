@@ -22,7 +22,7 @@ inline int64_t epilogue_weight_blocks(const FourierEpilogue& p) {
 // alone, so that the bits are the same on every device.
 inline int64_t epilogue_parts(const FourierEpilogue& p) {
   const int64_t enough = std::clamp<int64_t>(1024 / epilogue_weight_blocks(p), 1, 512);
-  return std::clamp<int64_t>(p.batch * p.pixels / 512, 1, enough);
+  return std::clamp<int64_t>(p.batch * ((p.pixels + 511) / 512), 1, enough);
 }
 
 // Bytes of workspace of a backward: partial sums, and d_k in float32 where it is stored in half.
