@@ -46,8 +46,8 @@ inline size_t epilogue_partial_sums(const FourierEpilogue& p) {
 template <class S>
 LaunchError epilogue_forward(const FourierEpilogue& p, Stream stream) {
   const auto product = epilogue_product<S>(p);
-  MEDKERN_LAUNCH((epilogue_fwd_kernel<S, S>), product_blocks(product), kThreads, 0, stream, product,
-                 p.gelu, static_cast<S*>(p.y));
+  MEDKERN_LAUNCH((fourier_epilogue_fwd_kernel<S, S>), product_blocks(product), kThreads, 0, stream,
+                 product, p.gelu, static_cast<S*>(p.y));
   return launch_error();
 }
 
@@ -56,10 +56,10 @@ LaunchError epilogue_slope(const FourierEpilogue& p, Compute<S>* wide, Stream st
   const auto product = epilogue_product<S>(p);
   S* const d_k = static_cast<S*>(p.d_k);
   if (p.gelu) {
-    MEDKERN_LAUNCH(epilogue_slope_bwd_kernel<S>, product_blocks(product), kThreads, 0, stream,
-                   product, p.grad, d_k, wide);
+    MEDKERN_LAUNCH(fourier_epilogue_slope_bwd_kernel<S>, product_blocks(product), kThreads, 0,
+                   stream, product, p.grad, d_k, wide);
   } else {
-    MEDKERN_LAUNCH(epilogue_copy_bwd_kernel<S>, blocks_for(p.batch * p.outputs * p.pixels),
+    MEDKERN_LAUNCH(fourier_epilogue_copy_bwd_kernel<S>, blocks_for(p.batch * p.outputs * p.pixels),
                    kThreads, 0, stream, p.grad, p.batch, p.outputs, p.pixels, d_k, wide);
   }
   return launch_error();
@@ -71,10 +71,10 @@ LaunchError epilogue_sums(const FourierEpilogue& p, const Compute<S>* d_k, doubl
   const int64_t parts = epilogue_parts(p), blocks = epilogue_weight_blocks(p) * parts;
   if (blocks > kMostBlocks) return LaunchError("the weights exceed 2^31 blocks");
   const EpilogueSums<S> sums{p.batch, p.inputs, p.outputs, p.pixels, parts, p.x, d_k};
-  MEDKERN_LAUNCH(epilogue_parts_bwd_kernel<S>, static_cast<unsigned>(blocks), kThreads, 0, stream,
-                 sums, partial);
-  MEDKERN_LAUNCH(epilogue_total_bwd_kernel<Compute<S>>, blocks_for(p.sums_of_chunk()), kThreads, 0,
-                 stream, partial, parts, p.outputs, p.inputs, d_weight, d_bias);
+  MEDKERN_LAUNCH(fourier_epilogue_parts_bwd_kernel<S>, static_cast<unsigned>(blocks), kThreads, 0,
+                 stream, sums, partial);
+  MEDKERN_LAUNCH(fourier_epilogue_total_bwd_kernel<Compute<S>>, blocks_for(p.sums_of_chunk()),
+                 kThreads, 0, stream, partial, parts, p.outputs, p.inputs, d_weight, d_bias);
   return launch_error();
 }
 
@@ -93,8 +93,8 @@ LaunchError epilogue_backward(const FourierEpilogue& p, void* workspace, Compute
   }
   if (const LaunchError e = epilogue_slope<S>(p, wide, stream); !e.ok()) return e;
   const auto adjoint = epilogue_adjoint<S>(p, d_k);
-  MEDKERN_LAUNCH((epilogue_fwd_kernel<S, C>), product_blocks(adjoint), kThreads, 0, stream, adjoint,
-                 false, static_cast<S*>(p.d_x));
+  MEDKERN_LAUNCH((fourier_epilogue_fwd_kernel<S, C>), product_blocks(adjoint), kThreads, 0, stream,
+                 adjoint, false, static_cast<S*>(p.d_x));
   if (const LaunchError e = launch_error(); !e.ok()) return e;
   return epilogue_sums<S>(p, d_k, partial, d_weight, d_bias, stream);
 }

@@ -114,8 +114,9 @@ MEDKERN_DEVICE_INLINE Compute<S> before_activation(const EpilogueProduct<S, X>& 
 }
 
 template <class S, class X>
-MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads, kEpilogueResident<S>) void epilogue_fwd_kernel(
-    EpilogueProduct<S, X> p, bool gelu, S* y) {
+MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(
+    kThreads, kEpilogueResident<S>) void fourier_epilogue_fwd_kernel(EpilogueProduct<S, X> p,
+                                                                     bool gelu, S* y) {
   using C = Compute<S>;
   each_product(p, [&](int64_t sample, int64_t output, int64_t pixel, C product) {
     C v = before_activation(p, sample, output, pixel, product);
@@ -129,8 +130,11 @@ MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads, kEpilogueResident<S>) void epilog
 
 // d_k = grad act'(s); wide: the same in the compute type, or null.
 template <class S>
-MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads, kEpilogueResident<S>) void epilogue_slope_bwd_kernel(
-    EpilogueProduct<S, S> p, EpilogueView grad, S* d_k, Compute<S>* wide) {
+MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(
+    kThreads, kEpilogueResident<S>) void fourier_epilogue_slope_bwd_kernel(EpilogueProduct<S, S> p,
+                                                                           EpilogueView grad,
+                                                                           S* d_k,
+                                                                           Compute<S>* wide) {
   using C = Compute<S>;
   each_product(p, [&](int64_t sample, int64_t output, int64_t pixel, C product) {
     const C s = before_activation(p, sample, output, pixel, product);
@@ -143,8 +147,9 @@ MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads, kEpilogueResident<S>) void epilog
 
 // Of no activation.
 template <class S>
-MEDKERN_GLOBAL void epilogue_copy_bwd_kernel(EpilogueView grad, int64_t batch, int64_t outputs,
-                                             int64_t pixels, S* d_k, Compute<S>* wide) {
+MEDKERN_GLOBAL void fourier_epilogue_copy_bwd_kernel(EpilogueView grad, int64_t batch,
+                                                     int64_t outputs, int64_t pixels, S* d_k,
+                                                     Compute<S>* wide) {
   using C = Compute<S>;
   MEDKERN_GRID_STRIDE(i, batch * outputs * pixels) {
     int64_t row, pixel;
@@ -183,8 +188,8 @@ struct EpilogueSums {
 
 // partial: [parts, outputs, inputs + 1]
 template <class S>
-MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads) void epilogue_parts_bwd_kernel(EpilogueSums<S> p,
-                                                                              double* partial) {
+MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads) void fourier_epilogue_parts_bwd_kernel(
+    EpilogueSums<S> p, double* partial) {
   using C = Compute<S>;
   constexpr int side = static_cast<int>(kEpilogueSide);
   static_assert(side * side == kThreads, "a thread per weight");
@@ -216,8 +221,9 @@ MEDKERN_GLOBAL MEDKERN_LAUNCH_BOUNDS(kThreads) void epilogue_parts_bwd_kernel(Ep
 }
 
 template <class C>
-MEDKERN_GLOBAL void epilogue_total_bwd_kernel(const double* partial, int64_t parts, int64_t outputs,
-                                              int64_t inputs, C* d_weight, C* d_bias) {
+MEDKERN_GLOBAL void fourier_epilogue_total_bwd_kernel(const double* partial, int64_t parts,
+                                                      int64_t outputs, int64_t inputs, C* d_weight,
+                                                      C* d_bias) {
   const int64_t columns = inputs + 1, sums = outputs * columns;
   MEDKERN_GRID_STRIDE(i, sums) {
     double total = 0;
