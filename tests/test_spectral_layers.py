@@ -144,12 +144,14 @@ def test_fourier_layer_fuses_what_follows_the_spectral_convolution(
 
 def test_fourier_layer_calls_modules_that_took_the_place_of_its_own():
     layer, x = mk.nn.FourierLayer(3, (4, 3)), torch.randn(1, 3, 8, 9)
+    nn.init.normal_(layer.spectral.bias)
     before = layer(x)
-    seen = []
-    hook = layer.pointwise.register_forward_hook(lambda *_: seen.append(1))
-    torch.testing.assert_close(layer(x), before)
-    assert seen == [1]
-    hook.remove()
+    for module in (layer.pointwise, layer.spectral):
+        seen = []
+        hook = module.register_forward_hook(lambda *_, seen=seen: seen.append(_[2]))
+        torch.testing.assert_close(layer(x), before)
+        hook.remove()
+        torch.testing.assert_close(seen, [module(x)])
     layer.pointwise = nn.Sequential(layer.pointwise, nn.Tanh())
     assert not torch.equal(layer(x), before)
 

@@ -214,8 +214,8 @@ class FourierLayer(nn.Module):
         """What the epilogue calls the activation, where it computes what these modules do."""
         if type(self.spectral) is not SpectralConv or type(self.pointwise) not in _CONVS:
             return None  # replaced, for example by a quantized or an adapted one
-        if self.pointwise._forward_hooks or self.pointwise._forward_pre_hooks:
-            return None
+        if any(m._forward_hooks or m._forward_pre_hooks for m in (self.spectral, self.pointwise)):
+            return None  # which expect to see whole results
         if type(self.activation) is nn.Identity:
             return "none"
         exact = type(self.activation) is nn.GELU and self.activation.approximate == "none"
