@@ -298,6 +298,19 @@ FOURIER = (
         "plus[re + l] = c[re + l] - s[im + l];",
         "tests/test_spectral.py",
     ),
+    cpu(
+        "GELU's slope without its density",
+        "core/common/normal.hpp",
+        "tail.ratio - tail.a * density",
+        "tail.ratio",
+        "tests/test_fourier_epilogue.py",
+    ),
+    Mutant(
+        "no residual in the gradient of x",
+        "csrc/cuda/fourier_epilogue.cu",
+        "p.residual ? p.grad : EpilogueView{}",
+        "EpilogueView{}",
+    ),
     python(
         "weights transposed",
         "ops/kept_modes.py",

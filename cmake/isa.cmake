@@ -24,8 +24,8 @@ if(MEDKERN_SANITIZE)
   if(MEDKERN_SANITIZE STREQUAL "thread")
     set(has_numeric_tests OFF)
   else()
-    list(APPEND tested convlstm_winograd correlation field fourier joint_histogram joint_moments
-      local_ncc segmentation spectral)
+    list(APPEND tested convlstm_winograd correlation field fourier fourier_epilogue joint_histogram
+      joint_moments local_ncc segmentation spectral)
   endif()
   list(JOIN tested "|" tested)
   list(FILTER family_sources INCLUDE REGEX "/(${tested})\\.cpp$")

@@ -29,7 +29,13 @@ TOLERANCE = {
     torch.float64: 1e-14,
 }
 # Products by fused multiply-add, which the baseline lacks: equal to rounding, not to the bit.
-FUSED = {"_dft_kept", "_idft_kept", "_mode_mix"}
+FUSED = {
+    "_dft_kept",
+    "_fourier_epilogue_backward",
+    "_idft_kept",
+    "_mode_mix",
+    "fourier_epilogue",
+}
 # Outputs that tell how a result was found.
 REPORTS = {"_geodesic_info": (1,)}
 # Outputs that only the op's own backward reads, and have no gradient.
@@ -40,6 +46,8 @@ ROUNDED_INSIDE = {"convlstm", "_convlstm_backward"}
 UNBATCHED = {
     "convlstm": {1, 2, 3, 6},
     "_convlstm_backward": set(range(12)),  # or with the batch along another axis
+    "fourier_epilogue": {2, 3},
+    "_fourier_epilogue_backward": {3, 4},
 }
 # Of torch's own convolutions and transforms, which round otherwise with another number of threads.
 ROUNDED_BY_TORCH = {"_amplitude_jitter", "_convlstm_backward", "_rfft2", "_rfft2_adjoint"}

@@ -44,8 +44,13 @@ SUMMED = {
 }
 # Outputs that tell how a result was found.
 REPORTS = {"_geodesic_info": (1,)}
-# exp and tanh are the device's own.
-ROUNDED = {"convlstm_gates", "_convlstm_gates_backward"}
+# exp, tanh and erfc are the device's own.
+ROUNDED = {
+    "_convlstm_gates_backward",
+    "_fourier_epilogue_backward",
+    "convlstm_gates",
+    "fourier_epilogue",
+}
 OPS = {name: op for name, op in ALL_OPS.items() if op.spec.cuda}
 
 
@@ -353,6 +358,47 @@ def test_spectral_sizes(dtype):
     for a, b, k in ((9, 17, 33), (3, 1, 70), (1, 18, 5)):
         left, right = (torch.randn(n, 7, k, 2, dtype=dtype) for n in (a, b))
         assert_equals_cpu_kernel("_mode_mix", Sample("", (left, right, True, False)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_fourier_epilogue_sizes(dtype):
+    """More pixels, inputs and outputs than a block has; parts of the sums that cross samples."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    for batch, inputs, outputs, space in (
+        (1, 3, 3, (33, 61)),
+        (2, 70, 19, (7, 40)),
+        (3, 16, 16, (257,)),
+        (1, 15, 33, (3, 5, 7)),
+        (2, 1, 1, (1, 1)),
+    ):
+        k, grad = (torch.randn(batch, outputs, *space).to(dtype) for _ in range(2))
+        x = torch.randn(batch, inputs, *space).to(dtype)
+        weight, bias = torch.randn(outputs, inputs, dtype=wide), torch.randn(outputs, dtype=wide)
+        for activation in ("gelu", "none"):
+            how = (activation, inputs == outputs)
+            forward = (k, x, weight / inputs**0.5, bias, *how)
+            assert_equals_cpu_kernel("fourier_epilogue", Sample("", forward))
+            pairs = zip(
+                emulated()["_fourier_epilogue_backward"](grad, *forward),
+                OPS["_fourier_epilogue_backward"](grad, *forward),
+                strict=True,
+            )
+            for actual, expected in pairs:
+                scale = expected.abs().max().item()
+                eps = torch.finfo(actual.dtype).eps
+                torch.testing.assert_close(actual, expected, rtol=2 * eps, atol=32 * eps * scale)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fourier_epilogue_of_special_values(dtype):
+    special = [0.0, torch.inf, -torch.inf, torch.nan, 1e30, -1e30, -14.5, -39.5, 100.0]
+    s = torch.tensor(special, dtype=dtype).view(1, 1, -1)
+    args = (s, torch.zeros_like(s), torch.zeros(1, 1, dtype=dtype), None, "gelu", False)
+    assert_equals_cpu_kernel("fourier_epilogue", Sample("", args))
+    backward = (torch.ones_like(s), *args)
+    d_k = emulated()["_fourier_epilogue_backward"](*backward)[0]
+    expected = OPS["_fourier_epilogue_backward"](*backward)[0]
+    torch.testing.assert_close(d_k, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -19,7 +19,13 @@ pytestmark = pytest.mark.skipif(not native().loaded, reason="no native kernels h
 
 HALVES = (torch.float16, torch.bfloat16)
 FLOATS = (*HALVES, torch.float32, torch.float64)
-FUSED = {"_dft_kept", "_idft_kept", "_mode_mix"}
+FUSED = {
+    "_dft_kept",
+    "_fourier_epilogue_backward",
+    "_idft_kept",
+    "_mode_mix",
+    "fourier_epilogue",
+}
 
 
 @pytest.fixture

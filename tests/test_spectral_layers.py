@@ -99,6 +99,74 @@ def test_fourier_layer(space, modes):
     assert isinstance(mk.nn.FourierLayer(3, modes, activation=nn.ReLU()).activation, nn.ReLU)
 
 
+@pytest.mark.parametrize(
+    ("activation", "fused"),
+    [
+        (None, True),
+        (nn.Identity(), True),
+        (nn.GELU("tanh"), False),
+        (nn.ReLU(), False),
+        (nn.Sequential(nn.GELU()), False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("residual", [True, False])
+def test_fourier_layer_fuses_what_follows_the_spectral_convolution(
+    activation, fused, bias, residual, monkeypatch
+):
+    calls = []
+
+    def counted(*args, **how):
+        calls.append(how)
+        return mk.fourier_epilogue(*args, **how)
+
+    monkeypatch.setattr("medkern.nn.spectral.fourier_epilogue", counted)
+    layer = mk.nn.FourierLayer(
+        3, (4, 3), activation=activation, residual=residual, bias=bias, dtype=FLOAT64
+    )
+    if bias:
+        nn.init.normal_(layer.spectral.bias)
+    x = torch.randn(2, 3, 8, 9, dtype=FLOAT64, requires_grad=True)
+    y = layer(x)
+    plain = layer.activation(layer.spectral(x) + layer.pointwise(x))
+    plain = plain + x if residual else plain
+    torch.testing.assert_close(y, plain)
+    assert len(calls) == fused
+    grad, parameters = torch.randn_like(y), [x, *layer.parameters()]
+    for ours, theirs in zip(
+        torch.autograd.grad(y, parameters, grad),
+        torch.autograd.grad(plain, parameters, grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_fourier_layer_calls_modules_that_took_the_place_of_its_own():
+    layer, x = mk.nn.FourierLayer(3, (4, 3)), torch.randn(1, 3, 8, 9)
+    nn.init.normal_(layer.spectral.bias)
+    before = layer(x)
+    for module in (layer.pointwise, layer.spectral):
+        seen = []
+        hook = module.register_forward_hook(lambda *_, seen=seen: seen.append(_[2]))
+        torch.testing.assert_close(layer(x), before)
+        hook.remove()
+        torch.testing.assert_close(seen, [module(x)])
+    layer.pointwise = nn.Sequential(layer.pointwise, nn.Tanh())
+    assert not torch.equal(layer(x), before)
+
+
+def test_fourier_layer_keeps_its_state_dict_and_autocast_its_dtypes():
+    layer = mk.nn.FourierLayer(3, (4, 3))
+    assert list(layer.state_dict()) == ["spectral.weight", "spectral.bias", "pointwise.weight"]
+    x = torch.randn(1, 3, 8, 9)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(layer(x), layer(x.float()))
+        low = layer(x.bfloat16())
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), layer(x), rtol=0.03, atol=0.03)
+
+
 class FirstLayer(nn.Module):
     """The layer of the first FNO: both corners of the spectrum, each with weights of its own."""
 

@@ -12,23 +12,8 @@
 
 namespace medkern {
 
-using MaybeTensor = std::optional<Tensor>;
-
-// The dtype that both can be converted to.
-inline ScalarType wider(ScalarType a, ScalarType b) {
-  if (a == b) return a;
-  return a == ScalarType::Double || b == ScalarType::Double ? ScalarType::Double
-                                                            : ScalarType::Float;
-}
-
 inline ScalarType convlstm_state_type(ScalarType dtype) {
   return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-inline std::vector<int64_t> sizes_of(const Tensor& t) {
-  std::vector<int64_t> size;
-  for (int64_t axis = 0; axis < t.dim(); ++axis) size.push_back(t.size(axis));
-  return size;
 }
 
 // [B, channels, *space of like], channels_last where `like` is; see _like in ops/convlstm.py.
@@ -101,17 +86,8 @@ class ConvLSTMOperands {
   }
 
   Tensor keep(const Tensor& t, ScalarType wanted, int64_t first) {
-    Tensor kept = t;
     float_type_of(t, "the gates");  // checks it
-    if (t.scalar_type() != wanted) {
-      std::vector<int64_t> size = sizes_of(t), stride(size.size());
-      int64_t step = 1;
-      for (size_t axis = size.size(); axis-- > 0; step *= std::max<int64_t>(size[axis], 1)) {
-        stride[axis] = step;
-      }
-      kept = empty_strided(t, size, stride, wanted);
-      torch::stable::copy_(kept, t);
-    }
+    Tensor kept = as_dtype(t, wanted);
     kept = with_merged_space(kept, first);
     kept_.push_back(kept);
     return kept;

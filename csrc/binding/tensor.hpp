@@ -27,6 +27,7 @@ namespace medkern {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+using MaybeTensor = std::optional<Tensor>;
 
 inline Tensor empty_strided(const Tensor& like, const std::vector<int64_t>& size,
                             const std::vector<int64_t>& stride, ScalarType dtype) {
@@ -57,6 +58,19 @@ inline Tensor empty_packed(const Tensor& like, const std::vector<int64_t>& size,
   return empty_strided(like, size, packed_strides(size), dtype);
 }
 
+inline std::vector<int64_t> sizes_of(const Tensor& t) {
+  std::vector<int64_t> size;
+  for (int64_t axis = 0; axis < t.dim(); ++axis) size.push_back(t.size(axis));
+  return size;
+}
+
+// t itself where it has this dtype, else a packed copy.
+inline Tensor as_dtype(const Tensor& t, ScalarType dtype) {
+  if (t.scalar_type() == dtype) return t;
+  Tensor copy = empty_packed(t, sizes_of(t), dtype);
+  return torch::stable::copy_(copy, t);
+}
+
 inline FloatType float_type_of(ScalarType dtype, const char* name) {
   switch (dtype) {
     case ScalarType::Half:
@@ -73,6 +87,13 @@ inline FloatType float_type_of(ScalarType dtype, const char* name) {
 
 inline FloatType float_type_of(const Tensor& t, const char* name) {
   return float_type_of(t.scalar_type(), name);
+}
+
+// The floating dtype that both can be converted to.
+inline ScalarType wider(ScalarType a, ScalarType b) {
+  if (a == b) return a;
+  return a == ScalarType::Double || b == ScalarType::Double ? ScalarType::Double
+                                                            : ScalarType::Float;
 }
 
 // What a tensor of floating dtype is computed in.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medkern.nn.tucker import TuckerWeight
+from medkern.ops.fourier_epilogue import fourier_epilogue
 from medkern.ops.spectral import hartley_conv, spectral_conv
 from medkern.rules import choice, message
 from medkern.rules import spectral as rules
@@ -93,12 +94,15 @@ class SpectralConv(nn.Module):
         made: Tensor = self.weight() if isinstance(self.weight, TuckerWeight) else self.weight
         return made
 
-    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, output_size: Sequence[int] | None = None, *, add_bias: bool = True
+    ) -> Tensor:
+        """`spectral_conv` of x; `add_bias=False` leaves the bias to the caller."""
         return spectral_conv(
             x,
             self.dense_weight(),
             self.modes,
-            bias=self.bias,
+            bias=self.bias if add_bias else None,
             norm=self.norm,
             method=self.method,
             output_size=output_size,
@@ -172,6 +176,9 @@ class FourierLayer(nn.Module):
         residual: whether x is added after the activation (FNOReg) or not (the first FNO).
         options: of `SpectralConv`.
 
+    All after K is `medkern.fourier_epilogue` where the activation is the exact GELU or none, and
+    torch's ops otherwise.
+
     >>> import torch, medkern as mk
     >>> mk.nn.FourierLayer(8, (12, 6))(torch.randn(1, 8, 32, 40)).shape
     torch.Size([1, 8, 32, 40])
@@ -195,8 +202,24 @@ class FourierLayer(nn.Module):
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.activation(self.spectral(x) + self.pointwise(x))
-        return y + x if self.residual else y
+        activation = self._fused_activation()
+        if activation is None:
+            y: Tensor = self.activation(self.spectral(x) + self.pointwise(x))
+            return y + x if self.residual else y
+        k: Tensor = self.spectral(x, add_bias=False)  # the epilogue adds it at no cost
+        w, b = self.pointwise.weight.flatten(1), self.spectral.bias
+        return fourier_epilogue(k, x, w, b, activation=activation, residual=self.residual)
+
+    def _fused_activation(self) -> str | None:
+        """What the epilogue calls the activation, where it computes what these modules do."""
+        if type(self.spectral) is not SpectralConv or type(self.pointwise) not in _CONVS:
+            return None  # replaced, for example by a quantized or an adapted one
+        if any(m._forward_hooks or m._forward_pre_hooks for m in (self.spectral, self.pointwise)):
+            return None  # which expect to see whole results
+        if type(self.activation) is nn.Identity:
+            return "none"
+        exact = type(self.activation) is nn.GELU and self.activation.approximate == "none"
+        return "gelu" if exact else None
 
     def extra_repr(self) -> str:
         return f"residual={self.residual}"

@@ -16,6 +16,7 @@ from medkern.ops.euclidean import (
 )
 from medkern.ops.field import diffusion_smoothness_loss, jacobian_determinant
 from medkern.ops.fourier import fft_amplitude_loss, fft_phase_loss, focal_frequency_loss
+from medkern.ops.fourier_epilogue import fourier_epilogue
 from medkern.ops.geodesic import (
     chamfer_distance,
     geodesic_distance,
@@ -58,6 +59,7 @@ __all__ = [
     "fft_amplitude_loss",
     "fft_phase_loss",
     "focal_frequency_loss",
+    "fourier_epilogue",
     "frequency_ring_correlation",
     "geodesic_distance",
     "geodesic_path",
