@@ -13,7 +13,7 @@ from medkern.ops.fourier_epilogue import _fourier_epilogue_backward
 
 HALVES = (torch.float16, torch.bfloat16)
 FLOATS = (*HALVES, torch.float32, torch.float64)
-# A tile is 256 pixels, or 64 of more than 128 channels; a chunk of the sums is a 64th of the tiles.
+# A tile is 256 pixels, or 64 of more than 128 channels; a chunk of the sums is four tiles or more.
 SIZES = [
     (1, 12, 12, (5, 11, 37)),
     (2, 3, 5, (700,)),

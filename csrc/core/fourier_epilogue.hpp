@@ -49,12 +49,13 @@ struct FourierEpilogue {
   MEDKERN_INLINE int64_t tiles() const { return batch * tiles_per_sample(); }
 
   MEDKERN_INLINE int64_t sums_of_chunk() const { return outputs * (inputs + 1); }
-  // Few enough for their sums to take 32 MB, or to be one.
+  // Of four tiles at least, and few enough for their sums to take 32 MB, or to be one.
   MEDKERN_INLINE int64_t chunks() const {
     constexpr int64_t most = 64, most_sums = int64_t{1} << 22;
-    int64_t count = most_sums / sums_of_chunk();
-    count = count < 1 ? 1 : count < most ? count : most;
-    return count < tiles() ? count : tiles();
+    const int64_t fit = most_sums / sums_of_chunk(), full = (tiles() + 3) / 4;
+    int64_t count = fit < most ? fit : most;
+    count = count < full ? count : full;
+    return count > 0 || full == 0 ? count : 1;
   }
 };
 

@@ -10,7 +10,7 @@
 
 namespace medkern::MEDKERN_ISA {
 
-// Some consecutive pixels of one sample: `count`, and those up to the end of the last cache line.
+// Some consecutive pixels of one sample: `count`, and `width` with the rest of the last 16.
 struct EpilogueTile {
   int64_t sample, first, count, width;
 };
@@ -55,7 +55,7 @@ struct EpilogueRun {
     for (int64_t i = (t.count + lanes - 1) / lanes * lanes; i < t.width; ++i) to[i] = C{};
   }
 
-  // The same where it is, if whole lines of C are there, else in `to`.
+  // The same where it is, if it needs neither zeros nor conversion, else in `to`.
   static MEDKERN_INLINE const C* row(const EpilogueView& v, const Tile& t, int64_t channel, C* to) {
     if constexpr (std::is_same_v<S, C>) {
       if (t.count == t.width) return row_of(v, t, channel);
@@ -101,23 +101,18 @@ struct EpilogueRun {
     Gemm<C>::run(p.outputs, t.width, p.inputs, weight, p.inputs, x, at.pitch, s, at.pitch);
   }
 
-  // Where the output after channel o is.
-  static MEDKERN_INLINE const S* row_after(const EpilogueView& v, const Tile& t, const Tile& next,
-                                           int64_t channels, int64_t o) {
-    return o + 1 < channels ? row_of(v, t, o + 1) : row_of(v, next, 0);
-  }
-
-  // Calls body(o, x, k, g) for every output, the last three being what it should prefetch. The next
-  // tile's x is read meanwhile, a row at a time, some arithmetic after it has been prefetched:
-  // rows are too short for the hardware to foresee, which took more time than all arithmetic.
+  // Calls body(o, tile, channel, x) for every output o: it should prefetch the row that the tile
+  // has of this channel, which is the next one of k, and a row of x. The x of the tile after this
+  // one is read meanwhile, a row at a time, some arithmetic after it has been prefetched: rows are
+  // too short for the hardware to foresee, which took more time than all arithmetic.
   template <class Body>
   MEDKERN_INLINE void each_output(const Tile& t, const Tile& next, const Body& body) const {
     int64_t done = 0, fetched = 0;
     for (int64_t o = 0; o < p.outputs; ++o) {
       read_x(next, done, fetched, next_x);
       done = fetched;
-      body(o, row_of(p.x, next, done), row_after(p.k, t, next, p.outputs, o),
-           row_after(p.grad, t, next, p.outputs, o));
+      const bool last = o + 1 == p.outputs;
+      body(o, last ? next : t, last ? 0 : o + 1, row_of(p.x, next, done));
       fetched = (o + 1) * p.inputs / p.outputs;
     }
     read_x(next, done, p.inputs, next_x);
@@ -126,9 +121,11 @@ struct EpilogueRun {
   void forward_tile(const Tile& t, const Tile& next) const {
     multiply(t);
     const bool gelus = p.gelu, adds = p.residual;
-    each_output(t, next, [&](int64_t o, const S* soon_x, const S* soon_k, const S*) {
-      C *const sum = s + o * at.pitch, *const residual = x + o * at.pitch;
-      const C *const k = row(p.k, t, o, grad), b = bias(o);
+    each_output(t, next, [&](int64_t o, const Tile& soon, int64_t channel, const S* soon_x) {
+      C* const sum = s + o * at.pitch;
+      const C *const residual = adds ? x + o * at.pitch : nullptr, b = bias(o);
+      const C* const k = row(p.k, t, o, grad);
+      const S* const soon_k = row_of(p.k, soon, channel);
       const Sink y = sink(p.y, t, p.outputs, o, sum);
       for (int64_t i = 0; i < t.width; i += lanes) {
         __builtin_prefetch(soon_x + i);
@@ -145,9 +142,11 @@ struct EpilogueRun {
   // s becomes d_k.
   void differentiate(const Tile& t, const Tile& next, C* buffer, double* lane_sums) const {
     const bool gelus = p.gelu;
-    each_output(t, next, [&](int64_t o, const S* soon_x, const S* soon_k, const S* soon_g) {
+    each_output(t, next, [&](int64_t o, const Tile& soon, int64_t channel, const S* soon_x) {
       C *const sum = s + o * at.pitch, *const g = grad + o * at.pitch;
       const C *const k = gelus ? row(p.k, t, o, buffer) : nullptr, b = bias(o);
+      const S* const soon_g = row_of(p.grad, soon, channel);
+      const S* const soon_k = gelus ? row_of(p.k, soon, channel) : soon_g;
       const Sink d_k = sink(p.d_k, t, p.outputs, o, sum);
       LaneSums<C> sums;
       read(p.grad, t, o, g);

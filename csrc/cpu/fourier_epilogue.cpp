@@ -25,12 +25,15 @@ template <class C>
 void add_chunks(const FourierEpilogue& p, C* d_weight, C* d_bias) {
   const int64_t row = p.inputs + 1, chunks = p.chunks();
   parallel_units(p.outputs, row * chunks, [&](int64_t begin, int64_t end) {
+    std::vector<double> sum(static_cast<size_t>(row));
     for (int64_t o = begin; o < end; ++o) {
-      for (int64_t i = 0; i < row; ++i) {
-        double sum = 0;
-        for (int64_t c = 0; c < chunks; ++c) sum += p.sums[c * p.sums_of_chunk() + o * row + i];
-        (i < p.inputs ? d_weight[o * p.inputs + i] : d_bias[o]) = static_cast<C>(sum);
+      std::fill(sum.begin(), sum.end(), 0.0);
+      for (int64_t c = 0; c < chunks; ++c) {
+        const double* part = p.sums + c * p.sums_of_chunk() + o * row;
+        for (int64_t i = 0; i < row; ++i) sum[i] += part[i];
       }
+      for (int64_t i = 0; i < p.inputs; ++i) d_weight[o * p.inputs + i] = static_cast<C>(sum[i]);
+      d_bias[o] = static_cast<C>(sum[p.inputs]);
     }
   });
 }

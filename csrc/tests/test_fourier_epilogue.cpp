@@ -91,7 +91,9 @@ class Epilogue {
     p_.sums = chunks.get();
     for (const bool streams : {true, false}) {
       p_.streams = streams;
-      in_two_threads(p_, false, p_.tiles());
+      FourierEpilogue forward = p_;
+      forward.grad = {};
+      in_two_threads(forward, false, p_.tiles());
       in_two_threads(p_, true, p_.chunks());
     }
     std::vector<double> sums(static_cast<size_t>(each));
