@@ -48,6 +48,8 @@ class OpSpec:
         "float32" casts all but float64 to float32, like torch's own policy of that name.
     dtypes: the floating or integer dtypes of the first argument.
     fold: the vmap rule "samples along axis 0 are independent" holds (else torch loops).
+    fused: products by fused multiply-add, which the baseline instruction set lacks: there equal to
+        rounding, not to the bit.
     triton: "module:function" of a Triton launcher with the op's arguments and the fake's results;
         its module has `why_not(*args)`, which says why it cannot run, if so.
     cuda: there are CUDA kernels; where not, the reference runs on CUDA tensors.
@@ -74,6 +76,7 @@ class OpSpec:
     triton: str | None = None
     cuda: bool = True
     host: bool = False
+    fused: bool = False
 
     @property
     def differentiable(self) -> bool:

@@ -28,14 +28,6 @@ TOLERANCE = {
     torch.float32: 2e-6,
     torch.float64: 1e-14,
 }
-# Products by fused multiply-add, which the baseline lacks: equal to rounding, not to the bit.
-FUSED = {
-    "_dft_kept",
-    "_fourier_epilogue_backward",
-    "_idft_kept",
-    "_mode_mix",
-    "fourier_epilogue",
-}
 # Outputs that tell how a result was found.
 REPORTS = {"_geodesic_info": (1,)}
 # Outputs that only the op's own backward reads, and have no gradient.
@@ -197,7 +189,7 @@ def test_every_instruction_set(op, isa, verifies):
     switch.select(isa)
     try:
         for (_, args), e in zip(cases, expected, strict=True):
-            if isa == "baseline" and op.spec.name in FUSED:
+            if isa == "baseline" and op.spec.fused:
                 torch.testing.assert_close(op(*args), e)
             else:
                 assert_same_bits(op(*args), e)

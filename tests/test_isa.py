@@ -19,13 +19,6 @@ pytestmark = pytest.mark.skipif(not native().loaded, reason="no native kernels h
 
 HALVES = (torch.float16, torch.bfloat16)
 FLOATS = (*HALVES, torch.float32, torch.float64)
-FUSED = {
-    "_dft_kept",
-    "_fourier_epilogue_backward",
-    "_idft_kept",
-    "_mode_mix",
-    "fourier_epilogue",
-}
 
 
 @pytest.fixture
@@ -109,7 +102,7 @@ def test_samples_of_every_op(isa, name):
     for dtype in spec.dtypes:
         for sample in spec.samples(dtype):
             run = functools.partial(OPS[name].packet, *sample.args)
-            assert_same_on_every_isa(isa, run, fused=name in FUSED)
+            assert_same_on_every_isa(isa, run, fused=spec.fused)
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, torch.uint8, torch.int16], ids=str)

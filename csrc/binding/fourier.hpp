@@ -32,17 +32,8 @@ Tensor call_aten(const char* name, const Arguments&... arguments) {
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-inline Tensor dense(const Tensor& like, const std::vector<int64_t>& size, ScalarType dtype) {
-  std::vector<int64_t> stride(size.size());
-  int64_t step = 1;
-  for (size_t i = size.size(); i-- > 0;) {
-    stride[i] = step;
-    step *= std::max<int64_t>(size[i], 1);
-  }
-  return empty_strided(like, size, stride, dtype);
-}
 inline Tensor dense(const Tensor& like, const std::vector<int64_t>& size) {
-  return dense(like, size, like.scalar_type());
+  return empty_packed(like, size, like.scalar_type());
 }
 
 // Images [B, C, H, W], contiguous, with a spectrum.

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "common/transpose.hpp"
 #include "convlstm_cell.hpp"
 #include "convlstm_winograd.hpp"
 #include "winograd.hpp"
@@ -405,19 +406,6 @@ struct WinogradWeights {
 
 // Between planes and channels-last, in squares of kFloats channels and pixels.
 struct WinogradLayout {
-  // Rows become columns: each round interleaves the halves.
-  static MEDKERN_INLINE void turn(Floats (&v)[kFloats]) {
-    for (int round = 1; round < kFloats; round *= 2) {
-      Floats o[kFloats];
-#pragma GCC unroll 8
-      for (int i = 0; i < kFloats / 2; ++i) {
-        interleave(v[i], v[i + kFloats / 2], o[2 * i], o[2 * i + 1]);
-      }
-#pragma GCC unroll 16
-      for (int i = 0; i < kFloats; ++i) v[i] = o[i];
-    }
-  }
-
   static void pack(const float* from, int64_t channels, int64_t pixels, int64_t step, int64_t pixel,
                    float* to) {
     const int64_t padded = padded_channels(channels);
@@ -429,7 +417,7 @@ struct WinogradLayout {
         if (pixel == 1 && count == kFloats && real == kFloats) {
           Floats v[kFloats];
           for (int i = 0; i < kFloats; ++i) v[i] = load<float>(from + (c + i) * step + first);
-          turn(v);
+          transpose<float>(v);
           for (int i = 0; i < kFloats; ++i) store(target + i * padded, v[i]);
           continue;
         }
@@ -453,7 +441,7 @@ struct WinogradLayout {
         if (pixel == 1 && count == kFloats && real == kFloats) {
           Floats v[kFloats];
           for (int i = 0; i < kFloats; ++i) v[i] = load<float>(source + i * padded);
-          turn(v);
+          transpose<float>(v);
           for (int i = 0; i < kFloats; ++i) {
             float* row = to + (c + i) * step + first;
             store(row, adds ? load<float>(row) + v[i] : v[i]);

@@ -5,6 +5,7 @@
 #include "common/lane_sums.hpp"
 #include "common/normal.hpp"
 #include "common/rows.hpp"
+#include "common/transpose.hpp"
 #include "fourier_epilogue.hpp"
 #include "spectral_gemm.hpp"
 
@@ -194,24 +195,10 @@ struct EpilogueRun {
         for (int r = 0; r < lanes; ++r) {
           rows[r] = first + r < p.inputs ? load<C>(x + (first + r) * at.pitch + pixel) : V{};
         }
-        transpose(rows);
+        transpose<C>(rows);
 #pragma GCC unroll 16
         for (int r = 0; r < lanes; ++r) store(turned + (pixel + r) * at.width + first, rows[r]);
       }
-    }
-  }
-
-  // Interleaving the first half of the rows with the second, once per bit of an index.
-  static MEDKERN_INLINE void transpose(V (&rows)[lanes]) {
-#pragma GCC unroll 4
-    for (int step = 1; step < lanes; step *= 2) {
-      V next[lanes];
-#pragma GCC unroll 8
-      for (int r = 0; r < lanes / 2; ++r) {
-        interleave(rows[r], rows[r + lanes / 2], next[2 * r], next[2 * r + 1]);
-      }
-#pragma GCC unroll 16
-      for (int r = 0; r < lanes; ++r) rows[r] = next[r];
     }
   }
 

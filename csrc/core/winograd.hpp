@@ -13,24 +13,12 @@
 
 #include <cstdint>
 
-#include "common/simd.hpp"
+#include "common/multiply_add.hpp"
 
 namespace medkern::MEDKERN_ISA {
 
 using Floats = Vec<float>;
 constexpr int kFloats = kLanes<float>;
-
-MEDKERN_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Floats>(_mm512_fmadd_ps(
-      reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
-#elif defined(__FMA__)
-  return reinterpret_cast<Floats>(_mm256_fmadd_ps(
-      reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
-#else
-  return a * b + c;
-#endif
-}
 
 // The points are 0, +-p, +-q and infinity with p = 1 / sqrt(2) = 1 / q. They lose a third of the
 // digits that the usual 1 and 2 lose, at the same cost: with p q = 1, and p^2 + q^2 = 5 / 2, the

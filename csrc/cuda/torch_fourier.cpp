@@ -66,8 +66,8 @@ struct Device {
     Work(ModesProblem& p, bool analysis, const Tensor& like, Stream stream)
         : across_(dense(like, {2, analysis ? spectrum_columns(p.width) : p.radius + 1,
                                analysis ? p.padded : p.across_stride})),
-          down_(dense(like, {2, p.radius + 1, p.height}, sums_in(like, analysis))),
-          rows_(dense(like, {p.images, p.height, 2, p.padded}, sums_in(like, analysis))) {
+          down_(empty_packed(like, {2, p.radius + 1, p.height}, sums_in(like, analysis))),
+          rows_(empty_packed(like, {p.images, p.height, 2, p.padded}, sums_in(like, analysis))) {
       check_launch(launch_waves({p.width, p.radius + 1, spectrum_columns(p.width), across_.size(2),
                                  analysis, across_.data_ptr()},
                                 is_float64(across_), stream));

@@ -90,8 +90,8 @@ def empty_saved(s: Problem) -> tuple[Tensor, Tensor]:
     """Pre-activations and cells of every step."""
     lead = (s.steps, len(s.backwards) * s.batch, *s.x.shape[3:])
     hidden = padded(s.hidden)
-    shapes = (*lead, 4 * hidden), (*lead, hidden)
-    return tuple(s.x.new_empty(shape, dtype=torch.float32) for shape in shapes)  # type: ignore[return-value]
+    gates = s.x.new_empty(*lead, 4 * hidden, dtype=torch.float32)
+    return gates, s.x.new_empty(*lead, hidden, dtype=torch.float32)
 
 
 class _Padded:

@@ -191,6 +191,7 @@ _fourier_epilogue: Op = register(
         backward=_backward,
         jvp=_jvp,
         fold=False,
+        fused=True,
     )
 )
 _fourier_epilogue_backward: Op = register(
@@ -202,5 +203,6 @@ _fourier_epilogue_backward: Op = register(
         fake=_fake_backward,
         samples=_backward_samples,
         fold=False,
+        fused=True,
     )
 )

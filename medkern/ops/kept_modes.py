@@ -159,6 +159,7 @@ _dft_kept: Op = register(
         setup_context=_remember,
         backward=_dft_backward,
         jvp=_linear_jvp("_dft_kept"),
+        fused=True,
     )
 )
 _idft_kept: Op = register(
@@ -174,6 +175,7 @@ _idft_kept: Op = register(
         jvp=_linear_jvp("_idft_kept"),
         autocast="float32",
         dtypes=(torch.float32, torch.float64),
+        fused=True,
     )
 )
 _mode_mix: Op = register(
@@ -189,5 +191,6 @@ _mode_mix: Op = register(
         autocast="widest",
         dtypes=(torch.float32, torch.float64),
         fold=False,
+        fused=True,
     )
 )
