@@ -169,6 +169,24 @@ class Memory:
         assert len(stored) == len(self.writable), "an element was never stored"
 
 
+def loop_bounds_from_arrays() -> None:
+    """Let kernels loop up to an argument: Triton 3.6 makes an array of one element its bound, which
+    NumPy no longer takes for a number."""
+    from triton.runtime import interpreter
+
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch(tensor: Any, scope: Any) -> None:
+        patch_tensor(tensor, scope)
+        tensor.__index__ = lambda self: self.handle.data.item()
+
+    interpreter._patch_lang_tensor = patch
+
+
+if INTERPRETING and has_triton:
+    loop_bounds_from_arrays()
+
+
 class _PatchOnce:
     """Triton patches its language again in every nested call, at half of the whole run's cost."""
 
