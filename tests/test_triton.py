@@ -83,6 +83,13 @@ def addresses(t: Tensor) -> np.ndarray:
     return np.unique(offsets.ravel() * t.element_size() + t.data_ptr()).astype(np.uint64)
 
 
+def among(at: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which addresses are among the sorted `known`; np.isin would sort these on every access."""
+    if len(known) == 0:
+        return np.zeros(at.shape, bool)
+    return known[np.searchsorted(known, at).clip(max=len(known) - 1)] == at
+
+
 def surrounded(t: Tensor) -> Tensor:
     """A copy with the same strides whose gaps and surroundings are canaries."""
     margin = 64
@@ -146,12 +153,12 @@ class Memory:
         return getattr(self._interpreter, name)
 
     def load(self, at: np.ndarray, mask: np.ndarray, other: np.ndarray, dtype: Any) -> Any:
-        wrong = ~np.isin(at[mask], self.readable)
+        wrong = ~among(at[mask], self.readable)
         assert not wrong.any(), f"{wrong.sum()} loads from outside the inputs"
         return self._interpreter.load(at, mask, other, dtype)
 
     def store(self, at: np.ndarray, value: np.ndarray, mask: np.ndarray) -> Any:
-        wrong = ~np.isin(at[mask], self.writable)
+        wrong = ~among(at[mask], self.writable)
         assert not wrong.any(), f"{wrong.sum()} stores outside the output"
         self.stored.append(at[mask])
         return self._interpreter.store(at, value, mask)
@@ -160,6 +167,24 @@ class Memory:
         stored = np.concatenate([np.empty(0, np.uint64), *self.stored])
         assert len(np.unique(stored)) == len(stored), "an element was stored twice"
         assert len(stored) == len(self.writable), "an element was never stored"
+
+
+def loop_bounds_from_arrays() -> None:
+    """Let kernels loop up to an argument: Triton 3.6 makes an array of one element its bound, which
+    NumPy no longer takes for a number."""
+    from triton.runtime import interpreter
+
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch(tensor: Any, scope: Any) -> None:
+        patch_tensor(tensor, scope)
+        tensor.__index__ = lambda self: self.handle.data.item()
+
+    interpreter._patch_lang_tensor = patch
+
+
+if INTERPRETING and has_triton:
+    loop_bounds_from_arrays()
 
 
 class _PatchOnce:

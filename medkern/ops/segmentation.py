@@ -73,14 +73,14 @@ def segmentation_loss(
         smooth: added to numerator and denominator; what is empty and stays so costs 0.
         ignore_index: the label of voxels that take no part in anything.
         reduction: "mean": a scalar. "none": [B], each sample on its own; needs `per="sample"`.
-        backend: "native" or "reference"; None lets medkern choose.
+        backend: "native", "triton" or "reference"; None lets medkern choose.
 
     Returns:
         The loss: float64 for float64 logits, else float32. An empty batch costs 0.
 
     Raises:
         ValueError, TypeError: a bad argument; nothing has been computed.
-        RuntimeError: a label that names no class; found while computing.
+        RuntimeError: a label that names no class; found while computing. On a GPU it is left out.
 
     Nothing is clamped: probabilities are taken relative to the largest logit, and a label of
     probability 0 costs inf. NaN spreads, but not from voxels that are ignored.
@@ -365,6 +365,7 @@ _segmentation_sums: Op = register(
         setup_context=_remember,
         backward=_sums_backward,
         jvp=_sums_jvp,
+        triton="medkern.kernels.segmentation:segmentation_sums",
     )
 )
 _segmentation_sums_backward: Op = register(
@@ -377,6 +378,7 @@ _segmentation_sums_backward: Op = register(
         setup_context=_remember,
         backward=_backward_backward,
         jvp=_backward_jvp,
+        triton="medkern.kernels.segmentation:segmentation_sums_backward",
         autocast="widest",
     )
 )
