@@ -192,6 +192,7 @@ _fourier_epilogue: Op = register(
         jvp=_jvp,
         fold=False,
         fused=True,
+        triton="medkern.kernels.fourier_epilogue:fourier_epilogue",
     )
 )
 _fourier_epilogue_backward: Op = register(
@@ -204,5 +205,6 @@ _fourier_epilogue_backward: Op = register(
         samples=_backward_samples,
         fold=False,
         fused=True,
+        triton="medkern.kernels.fourier_epilogue:fourier_epilogue_backward",
     )
 )
