@@ -1,0 +1,367 @@
+"""The Triton kernels between Fourier transforms beyond their samples: see test_triton.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import medkern as mk
+from medkern.reference import philox as reference
+from medkern.reference.fourier import KINDS
+
+
+def _harness():
+    spec = importlib.util.spec_from_file_location(
+        "triton_harness", Path(__file__).with_name("test_triton.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+harness = _harness()
+ahead, interpreted, needs_triton = harness.ahead, harness.interpreted, harness.needs_triton
+_own_cache = harness._own_cache
+
+LOSS, LOSS_BACKWARD = "_spectrum_loss", "_spectrum_loss_backward"
+# focal: exponents with a kernel of their own, and the others.
+HOW = [(kind, 0.3 if kind == "phase" else 1.0, False) for kind in KINDS] + [
+    ("focal", 0.0, False),
+    ("focal", 2.0, True),
+    ("focal", 1.5, False),
+]
+
+
+def normal(*shape, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+@pytest.fixture
+def patches_once(monkeypatch):
+    """For launches that `Memory` does not watch."""
+    from triton.runtime import interpreter
+
+    once = harness._PatchOnce(interpreter._patch_lang)
+    monkeypatch.setattr(interpreter, "_patch_lang", once)
+
+
+def check_losses(x, y, width, hows=HOW, peak=None, module=None):
+    module = module or harness.kernels("fourier")
+    grad = normal(x.shape[0], 1, seed=3, dtype=x.dtype).expand(x.shape[:2])
+    for how in hows:
+        for name, args in (
+            (LOSS, (x, y, peak, width, *how)),
+            (LOSS_BACKWARD, (x, y, grad, peak, width, *how)),
+        ):
+            with harness.naming(f"{name} {how}"):
+                harness.check(name, harness.run(module.LAUNCHERS[name], args), args)
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize(
+    ("height", "width", "dtype"),
+    [
+        (1, 1, torch.float64),
+        (1, 2, torch.float32),
+        (16, 62, torch.float32),
+        (16, 30, torch.float64),
+        (19, 53, torch.float32),
+    ],
+    ids=str,
+)
+def test_losses_around_programs(height, width, dtype):
+    """One bin, programs that end with an image (512 bins, of float64 256) and that do not."""
+    shape = (2, 1, height, width // 2 + 1, 2)
+    x, y = normal(*shape, seed=1, dtype=dtype), normal(*shape, seed=2, dtype=dtype)
+    check_losses(x, y, width)
+
+
+@interpreted
+@needs_triton
+def test_losses_in_several_parts():
+    x, y = normal(1, 2, 70, 70, 2, seed=1), normal(1, 2, 70, 70, 2, seed=2)
+    launch = harness.launcher_of(LOSS)
+    harness.check(LOSS, harness.run(launch, args := (x, y, None, 139, *HOW[0])), args)
+    both = launch(x, y, None, 139, *HOW[0])
+    assert torch.equal(launch(x[:, 1:], y[:, 1:], None, 139, *HOW[0]), both[:, 1:])
+    assert harness.kernels("fourier").parts_of(70 * 70) == 2
+
+
+@interpreted
+@needs_triton
+def test_losses_of_strided_spectra():
+    x, y = normal(2, 3, 7, 9, 2, seed=1), normal(3, 2, 9, 7, 2, seed=2)
+    peak = normal(2, 3, 2, seed=4).square()[..., 0]
+    check_losses(harness.in_wider_rows(x), y.transpose(0, 1).transpose(2, 3), 16, peak=peak)
+    check_losses(x, y.transpose(0, 1).transpose(2, 3)[:1].expand(2, -1, -1, -1, -1), 17)
+
+
+@interpreted
+@needs_triton
+def test_one_spectrum_is_read_once(patches_once):
+    x = normal(1, 2, 6, 9, 2)
+    harness.check(
+        LOSS, harness.launcher_of(LOSS)(x, x, None, 16, *HOW[0]), (x, x, None, 16, *HOW[0])
+    )
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize("special", [0.0, float("nan"), float("inf")], ids=str)
+def test_losses_of_special_values(special):
+    x, y = normal(1, 2, 5, 6, 2, seed=1), normal(1, 2, 5, 6, 2, seed=2)
+    x[0, 0, 1, 2] = y[0, 0, 1, 2] = x[0, 0, 3, 3] = special
+    x[0, 1] = y[0, 1] = 0.0  # the largest is 0
+    y[0, 0, 4, 4] = 0.0
+    with np.errstate(all="ignore"):
+        check_losses(x, y, 11)
+        check_losses(x, y, 11, HOW[:1], peak=torch.tensor([[0.0, special]]))
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize("words", [(0, 0, 0, 0, 0, 0), (2**32 - 1,) * 6, None], ids=str)
+def test_philox(words, patches_once):
+    """Bit for bit the reference's, and the published vectors for counters and keys of one bit."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(2**32, (6, 64), generator=generator)
+    given = drawn if words is None else torch.tensor(words)[:, None].expand(6, 64).contiguous()
+    out = torch.empty(4, 64, dtype=torch.int64)
+    philox_kernel[(1,)](given, out)
+    expected = reference.philox(tuple(given[:4]), tuple(given[4:]))
+    assert torch.equal(out, torch.stack(expected))
+    if words is not None:
+        assert out[0, 0] == (0x6627E8D5 if words[0] == 0 else 0x408F276D)
+
+
+if harness.has_triton:
+    import triton
+    import triton.language as tl
+
+    _philox = harness.kernels("augment")._philox
+    _normal_pair = harness.kernels("augment")._normal_pair
+
+    @triton.jit
+    def normals_kernel(u, v, out):
+        i = tl.arange(0, 128)
+        words = (tl.load(u + i).to(tl.uint32), tl.load(v + i).to(tl.uint32))
+        first, second = _normal_pair(words[0], words[1], out.dtype.element_ty)
+        tl.store(out + i, first)
+        tl.store(out + 128 + i, second)
+
+    @triton.jit
+    def philox_kernel(given, out):
+        i = tl.arange(0, 64)
+        a = tl.load(given + i).to(tl.uint32)
+        b = tl.load(given + 64 + i).to(tl.uint32)
+        c = tl.load(given + 128 + i).to(tl.uint32)
+        d = tl.load(given + 192 + i).to(tl.uint32)
+        key = tl.load(given + 256 + i).to(tl.uint32)
+        other = tl.load(given + 320 + i).to(tl.uint32)
+        a, b, c, d = _philox(a, b, c, d, key, other)
+        tl.store(out + i, a.to(tl.int64))
+        tl.store(out + 64 + i, b.to(tl.int64))
+        tl.store(out + 128 + i, c.to(tl.int64))
+        tl.store(out + 192 + i, d.to(tl.int64))
+
+
+def check_jitter(height, width, dtype, module=None):
+    module = module or harness.kernels("augment")
+    channels = 1 if height * width > 256 else 2
+    x = 4 + normal(2, channels, height, width, seed=5, dtype=dtype)[2 - channels :]
+    stream = torch.tensor([[2**62 + 5, 3], [-7, 2**40]])[2 - channels :]
+    for per_channel, dc_clamp in ((True, False), (False, True)):
+        args = (x, stream, 6.0, 50.0 if dc_clamp else 0.5, per_channel, dc_clamp)
+        out = harness.run(module.LAUNCHERS["_amplitude_jitter"], args)
+        harness.check("_amplitude_jitter", out, args)
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize(
+    ("height", "width", "dtype"),
+    [
+        (1, 1, torch.float32),
+        (2, 2, torch.float64),
+        (5, 8, torch.float64),
+        (130, 4, torch.float32),
+        (3, 360, torch.float32),
+        (64, 23, torch.float64),
+    ],
+    ids=str,
+)
+def test_jitter_around_programs(height, width, dtype):
+    check_jitter(height, width, dtype)
+
+
+@interpreted
+@needs_triton
+def test_normals_of_extreme_words(patches_once):
+    """The smallest and the largest radii, and every quarter of a turn."""
+    ends = [0, 1, 255, 256, 2**31, 2**32 - 512, 2**32 - 256, 2**32 - 1]
+    turns = [k << 29 for k in range(8)] + [2**31 - 256, (7 << 29) - 256, 2**32 - 1]
+    words = torch.cartesian_prod(torch.tensor(ends), torch.tensor(turns))
+    u, v = torch.nn.functional.pad(words, (0, 0, 0, 128 - len(words))).T.contiguous()
+    expected = torch.stack(reference.normals((u, v, u, v))[:2])
+    for dtype in (torch.float32, torch.float64):
+        out = torch.empty(2, 128, dtype=dtype)
+        normals_kernel[(1,)](u, v, out)
+        atol = harness.TOLERANCE[dtype]
+        torch.testing.assert_close(out.double(), expected, rtol=0, atol=atol)
+
+
+@interpreted
+@needs_triton
+def test_public_functions(patches_once):
+    """With a backend of their own, forced, and differentiated."""
+    x, y = normal(2, 2, 12, 10, seed=6), normal(2, 2, 12, 10, seed=7)
+    losses = {
+        "focal": lambda a, **how: mk.focal_frequency_loss(a, y, patch_factor=2, **how),
+        "batch": lambda a, **how: mk.focal_frequency_loss(a, y, batch_matrix=True, **how),
+        "amplitude": lambda a, **how: mk.fft_amplitude_loss(a, y, **how),
+        "phase": lambda a, **how: mk.fft_phase_loss(a, y, floor=0.1, **how),
+        "jitter": lambda a, **how: (mk.spectral_amplitude_jitter(a, seed=3, **how) * y).sum(),
+    }
+    for name, loss in losses.items():
+        with harness.naming(name):
+            a, b = x.clone().requires_grad_(), x.double().requires_grad_()
+            with mk.use_backend("triton"):
+                ours = loss(a)
+                (slope,) = torch.autograd.grad(ours, a)
+            expected = loss(b, backend="reference")
+            (wanted,) = torch.autograd.grad(expected, b)
+            torch.testing.assert_close(ours.double(), expected, rtol=2e-6, atol=2e-5)
+            torch.testing.assert_close(slope.double(), wanted, rtol=0, atol=2e-6)
+            assert torch.equal(loss(x, backend="triton"), ours.detach())
+
+
+MUTANTS = {
+    "fourier": {
+        "inner columns once": ("(2 * column == width.to(i.dtype)), 1, 2)", "(column > 0), 1, 2)"),
+        "last column twice": ("(column == 0) | (2 * column == width.to(i.dtype))", "column == 0"),
+        "tail unmasked": ("2 * start + j < 2 * many", "2 * start + j >= 0"),
+        "tail counted": ("tl.where(i < many, value", "tl.where(i >= 0, 1 + value"),
+        "images overlap": ("base = image * many * 2", "base = image * many"),
+        "turned the other way": ("re = tl.where(none, 0, u[1]", "re = tl.where(none, 0, -u[1]"),
+        "floor on one side": (
+            "none = (a <= parameter) | (b <= parameter)",
+            "none = a <= parameter",
+        ),
+        "power of a square": ("exponent * (0.5 * tl.log", "exponent * (1.0 * tl.log"),
+        "log forgotten": ("tl.log(power.to(tl.float64) + 1)", "power.to(tl.float64)"),
+        "half a slope": ("w = 2 * _weight(", "w = _weight("),
+        "parts overlap": ("step = BLOCK * parts.to(INDEX)\n    exp", "step = BLOCK\n    exp"),
+        "smallest": ("square > top", "square < top"),
+    },
+    "augment": {
+        "a round less": ("tl.static_range(10)", "tl.static_range(9)"),
+        "keys swapped": ("high_c ^ b ^ key,", "high_c ^ b ^ other,"),
+        "lower row": ("upper = tl.minimum(row, height - row)", "upper = row"),
+        "half of all variances": ("(2 * row == height), 1, 0.5)", "(2 * row == height), 0.5, 0.5)"),
+        "noise of another channel": ("tl.where(shared != 0, 0,", "tl.where(shared == 0, 0,"),
+        "last column inside": ("& (2 * column != width)", ""),
+        "columns unmasked": ("(column < columns)", "(column >= 0)"),
+        "mean not clamped": ("(mu < least), least", "(mu > 1e30), least"),
+        "sine and cosine": ("tl.where(odd, s, c)", "tl.where(odd, c, s)"),
+        "columns in order": (
+            "column = group + j * groups\n        inner",
+            "column = 4 * group + j\n        inner",
+        ),
+    },
+}
+
+
+@interpreted
+@needs_triton
+@pytest.mark.parametrize(
+    ("module", "mutant"), [(m, name) for m, of in MUTANTS.items() for name in of], ids=str
+)
+def test_a_broken_kernel_is_caught(module, mutant, tmp_path):
+    before, after = MUTANTS[module][mutant]
+    source = harness.source_of(module)
+    assert before in source
+    broken = harness.load_source(source.replace(before, after), tmp_path)
+
+    def run_all():
+        if module == "augment":
+            check_jitter(6, 10, torch.float32, broken)
+        elif mutant == "parts overlap":
+            check_losses(*2 * (normal(1, 1, 70, 70, 2),), 139, HOW[:1], module=broken)
+        else:
+            x, y = normal(2, 1, 14, 11, 2, seed=1), normal(2, 1, 14, 11, 2, seed=2)
+            check_losses(x, y, 20, module=broken)
+
+    with pytest.raises(Exception, match=harness.CAUGHT), np.errstate(all="ignore"):
+        run_all()
+
+
+@needs_triton
+@pytest.mark.skipif(harness.INTERPRETING, reason="it starts the interpreter")
+def test_in_the_interpreter(tmp_path):
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider"),
+            *("-c", str(harness.ROOT / "pyproject.toml"), "--rootdir", str(harness.ROOT)),
+            str(Path(__file__)),
+        ],
+        cwd=tmp_path,  # not from the checkout, which would shadow an installed medkern
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout[-8000:]
+    passed = re.search(r"(\d+) passed", process.stdout)
+    assert passed is not None, process.stdout
+    assert int(passed[1]) >= 50, process.stdout
+
+
+OP_OF = {
+    "top": LOSS,
+    "sum": LOSS,
+    "slope": LOSS_BACKWARD,
+    "noise": "_amplitude_jitter",
+    "edge": "_amplitude_jitter",
+}
+COMPILED = [(m, name) for m in MUTANTS for name in harness.kernels(m).AOT_VARIANTS]
+
+
+@ahead
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize(("module", "name"), COMPILED)
+def test_compiles_without_spills(module, name, arch, record_property, verifies):
+    verifies(OP_OF[name.split("-")[0]], f"Triton compiled sm_{arch}")
+    code = harness.compiled(name, arch, module)
+    record_property("resources", code.summary())
+    assert code.registers <= 72
+    assert code.spilled == 0
+    assert code.shared <= 64  # sums of the warps of a program
+    assert code.count(r"(atom|red)(\.\w+)*") == 0
+    assert code.count(r"(sqrt|div)\.(approx|full)(\.\w+)*") == 0
+    offsets = re.findall(r"tt\.addptr .*: .*, (?:tensor<[\dx]*x)?(i\d+)", code.ttir)
+    assert set(offsets) == {"i64"}
+    case = harness.kernels(module).AOT_VARIANTS[name]
+    wide = 8 if "odd" in name or (module == "augment" and case.dtype is torch.float32) else 16
+    assert max(code.widths("ld")) == wide
+    assert name[:3] in ("top", "sum") or set(code.widths("st")) == {wide}
+
+
+@ahead
+@pytest.mark.parametrize("module", MUTANTS)
+def test_numbers_are_no_part_of_the_code(module):
+    """A spectrum of another size does not compile anew."""
+    made = harness.kernels(module)
+    for name, kernel in vars(made).items():
+        if name.endswith("_kernel"):
+            special = [p.name for p in kernel.params if not (p.do_not_specialize or p.is_constexpr)]
+            assert set(special) <= {"x", "y", "peak", "partial", "grad", "out", "stream"}
