@@ -42,7 +42,7 @@ BLOCK = 32 * WARPS
 
 # Arguments for which Triton compiles no special cases: all numbers.
 _PLAIN = (
-    *("channels", "height", "columns", "width", "shared"),
+    *("images", "channels", "height", "columns", "width", "shared"),
     *("stream_sample", "stream_word", "alpha", "beta", "floor"),
 )
 
@@ -102,21 +102,20 @@ def _normal_pair(u, v, ACC: tl.constexpr):
 
 @jit()
 def _draw(
-    stream, image, group, row, channels, shared, stream_sample, stream_word, ACC: tl.constexpr
+    stream, image, group, row, here, channels, shared, stream_sample, stream_word, ACC: tl.constexpr
 ):
     """The four normal numbers of a group."""
     at = stream + image // channels * stream_sample
-    seed = tl.load(at)
-    sample = tl.load(at + tl.cast(stream_word, tl.int64))
+    seed = tl.load(at, mask=here, other=0)
+    sample = tl.load(at + tl.cast(stream_word, tl.int64), mask=here, other=0)
     channel = tl.where(shared != 0, 0, image % channels)
-    zero = (group * 0).to(tl.uint32)
     words = _philox(
         group.to(tl.uint32),
         row.to(tl.uint32),
-        zero + channel.to(tl.uint32),
-        zero + sample.to(tl.uint32),
-        zero + seed.to(tl.uint32),
-        zero + (seed >> 32).to(tl.uint32),
+        channel.to(tl.uint32),
+        sample.to(tl.uint32),
+        seed.to(tl.uint32),
+        (seed >> 32).to(tl.uint32),
     )
     first, second = _normal_pair(words[0], words[1], ACC)
     third, fourth = _normal_pair(words[2], words[3], ACC)
@@ -147,6 +146,7 @@ def noise_fwd_kernel(
     x,
     out,
     stream,
+    images,
     channels,
     height,
     columns,
@@ -161,20 +161,19 @@ def noise_fwd_kernel(
 ):
     """The inner columns: a lane takes the group of a row."""
     ACC: tl.constexpr = x.dtype.element_ty
-    program = tl.program_id(0).to(tl.int64)
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     groups = (tl.cast(columns, tl.int64) + 3) // 4
-    tiles = (groups * height + (BLOCK - 1)) // BLOCK
-    image = program // tiles
-    i = program % tiles * BLOCK + tl.arange(0, BLOCK)
-    row = i // groups
-    group = i - row * groups
-    z = _draw(stream, image, group, row, channels, shared, stream_sample, stream_word, ACC)
+    line = i // groups
+    group = i - line * groups
+    image = line // height
+    row = line - image * height
+    here = image < images
+    z = _draw(stream, image, group, row, here, channels, shared, stream_sample, stream_word, ACC)
     for j in tl.static_range(4):
         column = group + j * groups
         inner = (column > 0) & (column < columns) & (2 * column != width)
         mu = 1 + z[j] * root(0.5 * _variance(row, column, height, alpha, beta, ACC))
-        at = 2 * ((image * height + row) * columns + column)
-        _multiply(x, out, at, (row < height) & inner, mu)
+        _multiply(x, out, 2 * (line * columns + column), here & inner, mu)
 
 
 @jit(do_not_specialize=_PLAIN)
@@ -182,6 +181,7 @@ def edge_fwd_kernel(
     x,
     out,
     stream,
+    images,
     channels,
     height,
     columns,
@@ -196,25 +196,24 @@ def edge_fwd_kernel(
 ):
     """The outer columns: a lane takes a bin. The last column is an outer one of an even width."""
     ACC: tl.constexpr = x.dtype.element_ty
-    program = tl.program_id(0).to(tl.int64)
-    groups = (tl.cast(columns, tl.int64) + 3) // 4
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     edges = 2 - width % 2
-    tiles = (tl.cast(edges, tl.int64) * height + (BLOCK - 1)) // BLOCK
-    image = program // tiles
-    i = program % tiles * BLOCK + tl.arange(0, BLOCK)
-    row = i // edges
+    line = i // edges
     column = i % edges * (width // 2)
+    image = line // height
+    row = line - image * height
+    here = image < images
     upper = tl.minimum(row, height - row)
+    groups = (tl.cast(columns, tl.int64) + 3) // 4
     j = column // groups
     group = column - j * groups
-    z = _draw(stream, image, group, upper, channels, shared, stream_sample, stream_word, ACC)
+    z = _draw(stream, image, group, upper, here, channels, shared, stream_sample, stream_word, ACC)
     number = tl.where(j == 0, z[0], tl.where(j == 1, z[1], tl.where(j == 2, z[2], z[3])))
     share = tl.where((row == 0) | (2 * row == height), 1, 0.5).to(ACC)  # 1: its own conjugate
     mu = 1 + number * root(share * _variance(row, column, height, alpha, beta, ACC))
     least = tl.full([1], floor, ACC)
     mu = tl.where((row == 0) & (column == 0) & (mu < least), least, mu)
-    at = 2 * ((image * height + row) * columns + column)
-    _multiply(x, out, at, row < height, mu)
+    _multiply(x, out, 2 * (line * columns + column), here, mu)
 
 
 def arguments(
@@ -228,10 +227,10 @@ def arguments(
     dc_clamp: bool,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """(arguments, options) of both kernels."""
-    _, channels, height, columns, _ = spectrum.shape
+    batch, channels, height, columns, _ = spectrum.shape
     farthest = max((height // 2) ** 2 + (width // 2) ** 2, 1)
     floor = DC_FLOOR if dc_clamp else -float("inf")
-    sizes = (channels, height, columns, width, int(not per_channel))
+    sizes = (batch * channels, channels, height, columns, width, int(not per_channel))
     numbers = (*stream.stride(), float(alpha) / farthest, float(beta), floor)
     return (spectrum, out, stream, *sizes, *numbers), {"BLOCK": BLOCK, "num_warps": WARPS}
 
@@ -255,8 +254,8 @@ def amplitude_jitter(
             (noise_fwd_kernel, -(-spectrum.shape[3] // 4)),
             (edge_fwd_kernel, 2 - width % 2),
         ):
-            tiles = -(-height * lanes // BLOCK)
-            kernel[(batch * channels * tiles,)](*positional, **options)
+            programs = -(-batch * channels * height * lanes // BLOCK)
+            kernel[(programs,)](*positional, **options)
     del positional, spectrum
     image: Tensor = torch.fft.irfft2(torch.view_as_complex(out), s=(height, width))
     return image.contiguous()
