@@ -33,7 +33,7 @@ from torch import Tensor
 
 from medkern.kernels import _runtime
 from medkern.kernels._compile import Variant
-from medkern.kernels._rounded import quotient, root
+from medkern.kernels._device import quotient, root
 from medkern.kernels._runtime import NAMES, jit, tl, why_not  # noqa: F401
 from medkern.reference.augment import DC_FLOOR
 
@@ -274,7 +274,6 @@ class Case(NamedTuple):
 
 AOT_VARIANTS: dict[str, Case] = {
     "noise": Case("noise"),
-    "noise-double": Case("noise", torch.float64),
     "edge-double": Case("edge", torch.float64),
 }
 
