@@ -331,6 +331,7 @@ _amplitude_jitter: Op = register(
         jvp=_jitter_jvp,
         autocast="float32",
         dtypes=COMPUTED,
+        triton="medkern.kernels.augment:amplitude_jitter",
     )
 )
 _low_modes: Op = register(

@@ -304,6 +304,7 @@ _correlation_sums: Op = register(
         backward=_sums_backward,
         jvp=_sums_jvp,
         autocast="widest",
+        triton="medkern.kernels.correlation:correlation_sums",
     )
 )
 _correlation_sums_backward: Op = register(
@@ -317,6 +318,7 @@ _correlation_sums_backward: Op = register(
         backward=_backward_backward,
         jvp=_backward_jvp,
         autocast="widest",
+        triton="medkern.kernels.correlation:correlation_sums_backward",
     )
 )
 _half_spectrum: Op = register(
@@ -331,6 +333,7 @@ _half_spectrum: Op = register(
         jvp=lambda ctx, tangent: _half_spectrum(tangent),
         autocast="float32",
         dtypes=SPECTRAL,
+        triton="medkern.kernels.correlation:half_spectrum",
     )
 )
 _half_spectrum_adjoint: Op = register(
@@ -345,5 +348,6 @@ _half_spectrum_adjoint: Op = register(
         jvp=lambda ctx, tangent, _: _half_spectrum_adjoint(tangent, ctx.last),
         autocast="float32",
         dtypes=SPECTRAL,
+        triton="medkern.kernels.correlation:half_spectrum_adjoint",
     )
 )

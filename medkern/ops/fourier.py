@@ -420,6 +420,7 @@ _rfft2: Op = register(
         jvp=lambda ctx, tangent: _rfft2(tangent),
         autocast="float32",
         dtypes=COMPUTED,
+        triton="medkern.kernels.fourier:rfft2",
     )
 )
 _rfft2_adjoint: Op = register(
@@ -434,6 +435,7 @@ _rfft2_adjoint: Op = register(
         jvp=lambda ctx, tangent, _: _rfft2_adjoint(tangent, ctx.width),
         autocast="float32",
         dtypes=COMPUTED,
+        triton="medkern.kernels.fourier:rfft2_adjoint",
     )
 )
 _spectrum_loss: Op = register(
@@ -451,6 +453,7 @@ _spectrum_loss: Op = register(
         jvp=_loss_jvp,
         autocast="float32",
         dtypes=COMPUTED,
+        triton="medkern.kernels.fourier:spectrum_loss",
     )
 )
 _spectrum_loss_backward: Op = register(
@@ -468,5 +471,6 @@ _spectrum_loss_backward: Op = register(
         jvp=_backward_jvp,
         autocast="float32",
         dtypes=COMPUTED,
+        triton="medkern.kernels.fourier:spectrum_loss_backward",
     )
 )
