@@ -27,7 +27,7 @@ RUN = """
 import sys
 sys.meta_path = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name__]
 sys.path.insert(0, {copy!r})
-import pytest, medkern
+import pytest, torch, medkern  # torch first: only then does medkern register its ops at once
 assert medkern.__file__.startswith({copy!r}), medkern.__file__
 sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *{tests!r}]))
 """

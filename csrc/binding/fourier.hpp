@@ -6,6 +6,7 @@
 //   static void loss(const SpectrumProblem&, const Tensor& sums)
 //   static void loss_gradient(const SpectrumProblem&, const Tensor& out)
 //   static void halve_columns(const Tensor& spectrum, int64_t width)
+//   static Tensor inverse(const Tensor& spectrum, int64_t width, FftNorm, bool once)
 //   static void multiply_by_noise(const NoiseProblem&, const Tensor& spectrum)
 //   static void analyse(const ModesProblem&, const Tensor& modes)
 //   static void synthesise(const ModesProblem&, const Tensor& out)
@@ -70,23 +71,33 @@ inline Tensor rfft2(const Tensor& x) {
   return half_spectrum(images, FftNorm::by_root_n);
 }
 
-// Axis by axis, as a two-dimensional inverse may take for granted that the spectrum is one of a
-// real image. The inverse counts the bins between the outer columns twice, the adjoint once.
+// Images [B, C, H, width] from their half spectra, by torch's transforms. An inverse counts the
+// bins between the outer columns twice; the adjoint of rfft2 counts them `once`, and then goes axis
+// by axis, as a two-dimensional inverse may take for granted that the spectrum is one of a real
+// image.
+template <class Backend>
+Tensor inverse_by_axes(const Tensor& spectrum, int64_t width, FftNorm norm, bool once) {
+  const auto factor = static_cast<int64_t>(norm);
+  const auto complex = [](const Tensor& t) { return call_aten("aten::view_as_complex", t); };
+  if (!once) {
+    return torch::stable::contiguous(
+        call_aten("aten::_fft_c2r", complex(spectrum), std::vector<int64_t>{2, 3}, factor, width));
+  }
+  const Tensor columns =
+      call_aten("aten::_fft_c2c", complex(spectrum), std::vector<int64_t>{2}, factor, false);
+  const Tensor halved = torch::stable::contiguous(call_aten("aten::view_as_real", columns));
+  Backend::halve_columns(halved, width);
+  return torch::stable::contiguous(
+      call_aten("aten::_fft_c2r", complex(halved), std::vector<int64_t>{3}, factor, width));
+}
+
 template <class Backend>
 Tensor rfft2_adjoint(const Tensor& spectrum, int64_t width) {
   const Tensor given = checked_spectrum(spectrum, width);
   if (given.numel() == 0) {
     return dense(given, {given.size(0), given.size(1), given.size(2), width});
   }
-  const auto norm = static_cast<int64_t>(FftNorm::by_root_n);
-  const Tensor columns = call_aten("aten::_fft_c2c", call_aten("aten::view_as_complex", given),
-                                   std::vector<int64_t>{2}, norm, false);
-  const Tensor real = call_aten("aten::view_as_real", columns);
-  const Tensor halved = torch::stable::contiguous(real);
-  Backend::halve_columns(halved, width);
-  return torch::stable::contiguous(call_aten("aten::_fft_c2r",
-                                             call_aten("aten::view_as_complex", halved),
-                                             std::vector<int64_t>{3}, norm, width));
+  return Backend::inverse(given, width, FftNorm::by_root_n, true);
 }
 
 inline SpectrumLoss spectrum_loss_of(const std::string& kind) {
@@ -173,9 +184,7 @@ Tensor amplitude_jitter(const Tensor& x, const Tensor& stream, double alpha, dou
                              per_channel,
                              dc_clamp};
   Backend::multiply_by_noise(problem, spectrum);
-  return torch::stable::contiguous(
-      call_aten("aten::_fft_c2r", call_aten("aten::view_as_complex", spectrum),
-                std::vector<int64_t>{2, 3}, static_cast<int64_t>(FftNorm::by_n), x.size(3)));
+  return Backend::inverse(spectrum, x.size(3), FftNorm::by_n, false);
 }
 
 // Cosines and sines of 2 pi k n / size for k of the rows and n of the columns: [rows, stride], or

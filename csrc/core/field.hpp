@@ -7,9 +7,9 @@
 // so that the gradient at a voxel needs one column's cofactors at each of its neighbours: they are
 // computed again, row by row, and nothing is kept. A picture has a z component of 0.
 //
-// Smoothness: sum over axes of weight_j |forward difference / spacing_j|^1 or ^2. Sums: 16 running
-// sums along a row, then rows in order in double; the same bits for any threads and instruction
-// set.
+// Smoothness: sum over axes of weight_j |forward difference / spacing_j|^1 or ^2. Sums: 64 bytes of
+// running sums along a row, then rows in order in double; the same bits for any threads and
+// instruction set.
 //
 // float16, bfloat16 and float32 compute in float32, float64 in float64. Cost: reads of u from
 // memory once (its neighbours come from caches), writes of the result.
@@ -57,9 +57,12 @@ MEDKERN_INLINE double smoothness_total(const FieldProblem& p, const double (&sum
 // scratch: field_scratch(problem) bytes.
 using FieldKernel = void (*)(const FieldProblem&, int64_t begin, int64_t end, void* scratch);
 
-// Rows of scratch: zeros, and three components of cofactors.
+// Extent of a row of scratch: whole vectors.
+MEDKERN_INLINE int64_t field_row(int64_t n) { return (n + 15) / 16 * 16; }
+
+// Rows of scratch: see FieldRun::Scratch.
 MEDKERN_INLINE size_t field_scratch(const FieldProblem& p) {
-  return static_cast<size_t>(7 * p.size[2]) * sizeof(double);
+  return static_cast<size_t>(23 * field_row(p.size[2])) * sizeof(double);
 }
 
 // The kernel for the instruction set in use.

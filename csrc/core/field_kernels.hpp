@@ -1,7 +1,9 @@
 // The kernels declared in field.hpp, compiled once per instruction set by csrc/isa/field.cpp.
 #pragma once
 
-#include "common/storage.hpp"
+#include "common/exponential.hpp"
+#include "common/lane_sums.hpp"
+#include "common/rows.hpp"
 #include "field.hpp"
 #include "field_point.hpp"
 
@@ -15,9 +17,25 @@ struct FieldRun {
   // The rows that the differences at a row read, of the components z, y, x; `scale` is one over the
   // distance of the two that are subtracted, 0 along an axis of size 1.
   struct Rows {
-    const S *before[3][2], *after[3][2];  // [component][axis z, y]
-    const S* along[3];                    // [component], for x
+    const C *before[3][2], *after[3][2];  // [component][axis z, y]
+    const C* along[3];                    // [component], for x
     C scale[2], inside, ends;             // inside, ends: along x
+  };
+
+  // A thread's memory, in rows of C: three components of cofactors and of their sums, a row of
+  // zeros, one of results or gradients, and, where C is not S, the widened rows of `Rows`.
+  struct Scratch {
+    int64_t row;
+    C *cofactors, *sums, *zeros, *values, *widened;
+
+    Scratch(const FieldProblem& p, void* bytes)
+        : row(field_row(p.size[2])), cofactors(static_cast<C*>(bytes)) {
+      sums = cofactors + 3 * row;
+      zeros = sums + 3 * row;
+      values = zeros + row;
+      widened = values + row;
+      for (int64_t x = 0; x < row; ++x) zeros[x] = C{};
+    }
   };
 
   static C scale_at(const FieldProblem& p, int64_t sample, int axis, int64_t x) {
@@ -27,22 +45,31 @@ struct FieldRun {
     return static_cast<C>(x == 0 || x == last ? 1 / length : 0.5 / length);
   }
 
-  static Rows rows_at(const FieldProblem& p, int64_t sample, int64_t z, int64_t y, const S* zeros) {
+  static Rows rows_at(const FieldProblem& p, int64_t sample, int64_t z, int64_t y,
+                      const Scratch& scratch) {
     Rows rows;
     const int64_t at[2] = {z, y}, step[2] = {p.size[1] * p.size[2], p.size[2]};
+    C* next = scratch.widened;
+    const auto widen = [&](const S* row) -> const C* {
+      if constexpr (std::is_same_v<S, C>) return row;
+      read_row(row, 1, p.size[2], next);
+      next += scratch.row;
+      return next - scratch.row;
+    };
     for (int i = 0; i < 3; ++i) {
       const int component = i - 3 + p.axes;
-      const S* middle = zeros;
+      const S* middle = nullptr;
       if (component >= 0) {
         middle = static_cast<const S*>(p.u) + (sample * p.axes + component) * p.voxels() +
                  z * step[0] + y * step[1];
       }
-      rows.along[i] = p.size[2] > 1 ? middle : zeros;
+      rows.along[i] = component >= 0 && p.size[2] > 1 ? widen(middle) : scratch.zeros;
       for (int axis = 0; axis < 2; ++axis) {
         const bool moves = component >= 0 && p.size[axis] > 1;
-        const S* row = moves ? middle : zeros;
-        rows.before[i][axis] = row - (moves && at[axis] > 0 ? step[axis] : 0);
-        rows.after[i][axis] = row + (moves && at[axis] + 1 < p.size[axis] ? step[axis] : 0);
+        const int64_t back = at[axis] > 0 ? step[axis] : 0;
+        const int64_t on = at[axis] + 1 < p.size[axis] ? step[axis] : 0;
+        rows.before[i][axis] = moves ? widen(middle - back) : scratch.zeros;
+        rows.after[i][axis] = moves ? widen(middle + on) : scratch.zeros;
       }
     }
     for (int axis = 0; axis < 2; ++axis) rows.scale[axis] = scale_at(p, sample, axis, at[axis]);
@@ -62,9 +89,9 @@ struct FieldRun {
     C d[3];
     for (int i = 0; i < 3; ++i) {
       if constexpr (Axis == 2) {
-        d[i] = (value(r.along[i], high) - value(r.along[i], low)) * scale;
+        d[i] = (r.along[i][high] - r.along[i][low]) * scale;
       } else {
-        d[i] = (value(r.after[i][Axis], x) - value(r.before[i][Axis], x)) * r.scale[Axis];
+        d[i] = (r.after[i][Axis][x] - r.before[i][Axis][x]) * r.scale[Axis];
       }
     }
     d[Axis] += 1;
@@ -80,19 +107,20 @@ struct FieldRun {
     if (n > 1) body(n - 1, n - 2, n - 1, r.ends);
   }
 
-  static void jacobian(const FieldProblem& p, int64_t begin, int64_t end, void* scratch) {
-    S* zeros = static_cast<S*>(scratch);
+  static void jacobian(const FieldProblem& p, int64_t begin, int64_t end, void* bytes) {
+    const Scratch scratch(p, bytes);
     const int64_t n = p.size[2];
-    for (int64_t x = 0; x < n; ++x) zeros[x] = S{};
     for (int64_t row = begin; row < end; ++row) {
       const int64_t y = row % p.size[1], plane = row / p.size[1];
-      const Rows r = rows_at(p, plane / p.size[0], plane % p.size[0], y, zeros);
+      const Rows r = rows_at(p, plane / p.size[0], plane % p.size[0], y, scratch);
       S* out = static_cast<S*>(p.out) + row * n;
+      C* const values = scratch.values;
       each_voxel(r, n, [&](int64_t x, int64_t low, int64_t high, C scale) {
         const Vector a = column<0>(r, x, low, high, scale), b = column<1>(r, x, low, high, scale);
         const Vector turned = cross(b, column<2>(r, x, low, high, scale));
-        store_one(out + x, dot(a, turned));
+        values[x] = dot(a, turned);
       });
+      write_row(values, false, 1, n, out);
       if (!p.folds) continue;
       int64_t folds = 0;
       for (int64_t x = 0; x < n; ++x) folds += value(out, x) <= 0;
@@ -102,15 +130,17 @@ struct FieldRun {
 
   // The cofactors of a column at a row, times gradient and scale, in three rows of `to`.
   template <int Axis>
-  static void cofactors(const FieldProblem& p, int64_t sample, int64_t z, int64_t y, const S* zeros,
-                        C* to) {
+  static void cofactors(const FieldProblem& p, int64_t sample, int64_t z, int64_t y,
+                        const Scratch& scratch) {
     const int64_t n = p.size[2];
-    const Rows r = rows_at(p, sample, z, y, zeros);
-    const S* grad = static_cast<const S*>(p.grad) + ((sample * p.size[0] + z) * p.size[1] + y) * n;
+    const Rows r = rows_at(p, sample, z, y, scratch);
+    C *const to = scratch.cofactors, *const grad = scratch.values;
+    read_row(static_cast<const S*>(p.grad) + ((sample * p.size[0] + z) * p.size[1] + y) * n, 1, n,
+             grad);
     each_voxel(r, n, [&](int64_t x, int64_t low, int64_t high, C scale) {
       const Vector first = column<(Axis + 1) % 3>(r, x, low, high, scale);
       const Vector k = cross(first, column<(Axis + 2) % 3>(r, x, low, high, scale));
-      const C by = value(grad, x) * (Axis == 2 ? scale : r.scale[Axis == 2 ? 0 : Axis]);
+      const C by = grad[x] * (Axis == 2 ? scale : r.scale[Axis == 2 ? 0 : Axis]);
       to[x] = by * k.z;
       to[n + x] = by * k.y;
       to[2 * n + x] = by * k.x;
@@ -120,15 +150,15 @@ struct FieldRun {
   // Adds what voxels of the rows before and after took from this row with + and -.
   template <int Axis>
   static void add_across(const FieldProblem& p, int64_t sample, int64_t z, int64_t y,
-                         const S* zeros, C* rows, C* sums) {
+                         const Scratch& scratch) {
     const int64_t n = p.size[2], last = p.size[Axis] - 1, at = Axis == 0 ? z : y;
     if (last == 0) return;
     for (int64_t from = at - 1; from <= at + 1; ++from) {
       const bool itself = from == at;
       if (from < 0 || from > last || (itself && at != 0 && at != last)) continue;
-      cofactors<Axis>(p, sample, Axis == 0 ? from : z, Axis == 0 ? y : from, zeros, rows);
+      cofactors<Axis>(p, sample, Axis == 0 ? from : z, Axis == 0 ? y : from, scratch);
       const C sign = itself ? (at == 0 ? C(-1) : C(1)) : (from < at ? C(1) : C(-1));
-      for (int64_t x = 0; x < 3 * n; ++x) sums[x] += sign * rows[x];
+      for (int64_t x = 0; x < 3 * n; ++x) scratch.sums[x] += sign * scratch.cofactors[x];
     }
   }
 
@@ -143,58 +173,67 @@ struct FieldRun {
     }
   }
 
-  static void jacobian_backward(const FieldProblem& p, int64_t begin, int64_t end, void* scratch) {
+  static void jacobian_backward(const FieldProblem& p, int64_t begin, int64_t end, void* bytes) {
+    const Scratch scratch(p, bytes);
     const int64_t n = p.size[2];
-    C* rows = static_cast<C*>(scratch);
-    C* sums = rows + 3 * n;
-    S* zeros = reinterpret_cast<S*>(rows + 6 * n);
-    for (int64_t x = 0; x < n; ++x) zeros[x] = S{};
     for (int64_t row = begin; row < end; ++row) {
       const int64_t y = row % p.size[1], plane = row / p.size[1];
       const int64_t sample = plane / p.size[0], z = plane % p.size[0];
-      for (int64_t x = 0; x < 3 * n; ++x) sums[x] = C{};
-      add_across<0>(p, sample, z, y, zeros, rows, sums);
-      add_across<1>(p, sample, z, y, zeros, rows, sums);
-      cofactors<2>(p, sample, z, y, zeros, rows);
-      add_along(rows, n, sums);
+      for (int64_t x = 0; x < 3 * n; ++x) scratch.sums[x] = C{};
+      add_across<0>(p, sample, z, y, scratch);
+      add_across<1>(p, sample, z, y, scratch);
+      cofactors<2>(p, sample, z, y, scratch);
+      add_along(scratch.cofactors, n, scratch.sums);
       for (int i = 0; i < p.axes; ++i) {
         S* out =
             static_cast<S*>(p.out) + (sample * p.axes + i) * p.voxels() + (z * p.size[1] + y) * n;
-        const C* sum = sums + (3 - p.axes + i) * n;
-        for (int64_t x = 0; x < n; ++x) store_one(out + x, sum[x]);
+        write_row(scratch.sums + (3 - p.axes + i) * n, false, 1, n, out);
       }
     }
   }
 
-  // sum of |a[x] - b[x]|^1 or ^2
-  static double penalty(const S* a, const S* b, int64_t n, bool squares) {
-    constexpr int lanes = 16;
-    C sum[lanes] = {};
+  // sum of |a[x] - b[x]|^1 or ^2: in 64 bytes of lanes, whatever the length of vectors, then
+  // halving
+  template <bool Squares>
+  static double penalty(const S* a, const S* b, int64_t n) {
+    using Sums = LaneSums<C>;
+    const auto of = [](Vec<C> d) { return Squares ? d * d : magnitude<C>(d); };
+    Sums sums;
     int64_t x = 0;
-    const auto add = [&](int lane, int64_t at) {
-      const C d = value(a, at) - value(b, at);
-      sum[lane] += squares ? d * d : (d < C{} ? -d : d);
-    };
-    for (; x + lanes <= n; x += lanes) {
-      for (int lane = 0; lane < lanes; ++lane) add(lane, x + lane);
+    for (; x + Sums::width <= n; x += Sums::width) {
+#pragma GCC unroll 4
+      for (int part = 0; part < Sums::parts; ++part) {
+        const int64_t at = x + part * kLanes<C>;
+        sums.part[part] += of(load<C>(a + at) - load<C>(b + at));
+      }
     }
-    for (int lane = 0; x < n; ++x, ++lane) add(lane, x);
-    for (int half = lanes / 2; half > 0; half /= 2) {
-      for (int lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
+    C lane[Sums::width] = {};
+    for (int i = 0; x + i < n; ++i) lane[i] = value(a, x + i) - value(b, x + i);
+    for (int part = 0; part < Sums::parts; ++part) {
+      C* const at = lane + part * kLanes<C>;
+      store(at, Vec<C>(sums.part[part] + of(load<C>(at))));
     }
-    return static_cast<double>(sum[0]);
+    for (int half = Sums::width / 2; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    }
+    return static_cast<double>(lane[0]);
   }
 
-  static void smoothness(const FieldProblem& p, int64_t begin, int64_t end, void*) {
+  template <bool Squares>
+  static void penalties(const FieldProblem& p, int64_t begin, int64_t end) {
     const int64_t n = p.size[2], plane = p.size[1] * n;
     for (int64_t row = begin; row < end; ++row) {
       const int64_t y = row % p.size[1], z = row / p.size[1] % p.size[0];
       const S* u = static_cast<const S*>(p.u) + row * n;
       double* sums = p.sums + 3 * row;
-      sums[0] = z + 1 < p.size[0] ? penalty(u + plane, u, n, p.squares) : 0.0;
-      sums[1] = y + 1 < p.size[1] ? penalty(u + n, u, n, p.squares) : 0.0;
-      sums[2] = penalty(u + 1, u, n - 1, p.squares);
+      sums[0] = z + 1 < p.size[0] ? penalty<Squares>(u + plane, u, n) : 0.0;
+      sums[1] = y + 1 < p.size[1] ? penalty<Squares>(u + n, u, n) : 0.0;
+      sums[2] = penalty<Squares>(u + 1, u, n - 1);
     }
+  }
+
+  static void smoothness(const FieldProblem& p, int64_t begin, int64_t end, void*) {
+    p.squares ? penalties<true>(p, begin, end) : penalties<false>(p, begin, end);
   }
 
   template <bool Squares>

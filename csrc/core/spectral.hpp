@@ -7,17 +7,17 @@
 //     inverse  x    = s sum_kl c_l Re(z_kl exp(i (k, l).x))
 // Each is the adjoint of the other. Scale and weights are in the tables of the last axis.
 //
-// Along a full axis of N samples, samples y, N - y, N/2 - y and N/2 + y share their cosines and
-// sines up to signs that depend on the parity of k, so sums and differences of these four
-// ("folding"; two for odd N) halve the work twice, and +k shares it with -k. Everything stays real
+// Along an axis of N samples, samples y, N - y, N/2 - y and N/2 + y share their cosines and sines
+// up to signs that depend on the parity of k, so sums and differences of these four ("folding"; two
+// for odd N) halve the work twice, and on a full axis +k shares it with -k. Everything stays real
 // up to the last axis, which is the contiguous one: axes go slowest first, so that the largest
 // products run along contiguous columns.
 //
 // Products per image: about N_1 N_2 N_3 (m_1 + 1) / 4 along the first axis, and m / N as much at
-// each next one. float16, bfloat16 and float32 compute in float32, float64 in float64, with fused
-// multiply-add where the instruction set has it: the baseline alone rounds differently. A number
-// depends on its own image only, so that threads change no bit.
-// Source: Drozdov and Sorokin, "FNOReg", sections 3 and 6.
+// each next one; along the last, rows N m / 2, twice that for odd N. float16, bfloat16 and float32
+// compute in float32, float64 in float64, with fused multiply-add where the instruction set has it:
+// the baseline alone rounds differently. A number depends on its own image only, so that threads
+// change no bit. Source: Drozdov and Sorokin, "FNOReg", sections 3 and 6.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,8 @@
 namespace medkern {
 
 constexpr int64_t kDftColumns = 64;  // of an image that go through a full axis together
-constexpr int64_t kDftRows = 32;     // that go through the last axis together
+constexpr int64_t kDftRows = 32;     // of one axis that go through it together
+constexpr int64_t kDftSums = 32768;  // about: folded samples of the last axis, in the L2 cache
 
 // `count` elements of C rounded up to whole cache lines.
 template <class C>
@@ -58,6 +59,43 @@ struct FullAxis {
     if (!quartered()) return half() + k;
     return half() + (k % 2 ? 1 + half() / 2 + k / 2 : k / 2);
   }
+};
+
+// The last axis. A line holds the real parts of its modes, then the imaginary ones, each in groups
+// of the same sums: where the size is even, even modes before odd ones.
+template <class C>
+struct LastAxis {
+  int64_t size, modes;
+  bool quartered;
+  int64_t odd = 0;   // where the odd modes start
+  int64_t line = 0;  // extent of the modes
+
+  // Forward, groups are columns of a product, in whole cache lines: quartering a few modes would
+  // then only add lines.
+  MEDKERN_INLINE LastAxis(int64_t size_, int64_t modes_, bool inverse)
+      : size(size_), modes(modes_), quartered(size_ % 2 == 0), line(line_padded<C>(modes_)) {
+    const int64_t evens = (modes + 1) / 2, columns = line_padded<C>(evens);
+    const int64_t apart = columns + line_padded<C>(modes - evens);
+    if (!inverse) quartered = quartered && apart < 2 * line;
+    if (!quartered) return;
+    odd = inverse ? evens : columns;
+    line = inverse ? line : apart;
+  }
+
+  MEDKERN_INLINE int parities() const { return quartered ? 2 : 1; }
+  MEDKERN_INLINE int64_t samples() const { return (quartered ? size / 4 : size / 2) + 1; }
+  MEDKERN_INLINE int64_t width() const { return line_padded<C>(samples()); }
+  MEDKERN_INLINE int64_t start(int parity) const { return parity ? odd : 0; }
+  MEDKERN_INLINE int64_t group(int parity) const {  // how many modes
+    return !quartered ? modes : parity ? modes / 2 : (modes + 1) / 2;
+  }
+  MEDKERN_INLINE int64_t columns(int parity) const { return line_padded<C>(group(parity)); }
+  // Rows that are folded together.
+  MEDKERN_INLINE int64_t batch() const {
+    const int64_t rows = kDftSums / (2 * parities() * width());
+    return rows < 8 ? 8 : rows < kDftRows ? rows : kDftRows;
+  }
+  MEDKERN_INLINE int64_t at(int64_t l) const { return quartered ? start(l % 2) + l / 2 : l; }
 };
 
 // A transform of whole tensors, on any device: x [images, *size], z [images, *modes, 2].
@@ -105,6 +143,7 @@ struct DftCall {
 };
 
 struct DftProblem {
+  bool inverse = false;
   int full_axes = 0;  // 0, 1 or 2
   FullAxis full[2];
   int64_t size = 1, modes = 1;  // of the last axis
@@ -112,7 +151,7 @@ struct DftProblem {
   FloatType type = FloatType::float32;  // of x
   void *x = nullptr, *z = nullptr;
   // In the compute type. Full axes: forward [rows, samples], inverse [samples, rows]. Last axis:
-  // forward [size/2 + 1, line_padded(modes)], inverse [modes, line_padded(size/2 + 1)].
+  // forward [samples, line], inverse [modes, width].
   const void* tables[2] = {nullptr, nullptr};
   const void *cosines = nullptr, *sines = nullptr;
 };
@@ -120,16 +159,16 @@ struct DftProblem {
 // Processes images [begin, end) with dft_scratch(problem) bytes on a cache line's boundary.
 using DftKernel = void (*)(const DftProblem&, int64_t begin, int64_t end, void* scratch);
 
-// The kernel for the instruction set in use; inverse: from z to x.
-DftKernel dft_kernel(bool inverse, FloatType x);
+// The kernel for the instruction set in use; x: the type of the samples.
+DftKernel dft_kernel(FloatType x);
 
 // Where a thread's buffers start, in elements of C.
 template <class C>
 struct DftLayout {
   int64_t real_rows = 1, kept_rows = 1;  // of all full axes: cosines and sines; signed modes
-  int64_t row = 0, line = 0;             // extents of a row of samples, and of one of modes
+  int64_t row = 0, line = 0;             // extents of a row of samples, and of a line of modes
   int64_t slab = 0;                      // first full axis of two: step between its rows
-  int64_t folded = 0, planes = 0, rows = 0, even = 0, odd = 0, lines = 0, half_kept = 0, kept = 0;
+  int64_t folded = 0, planes = 0, rows = 0, row_sums = 0, lines = 0, half_kept = 0, kept = 0;
   int64_t total = 0;
 
   MEDKERN_INLINE explicit DftLayout(const DftProblem& p) {
@@ -143,15 +182,14 @@ struct DftLayout {
     }
     if (p.full_axes == 0) real_rows = kept_rows = kDftRows;
     row = line_padded<C>(p.size);
-    line = line_padded<C>(p.modes);
+    const LastAxis<C> last(p.size, p.modes, p.inverse);
+    line = last.line;
     // One line more, lest the rows of one column share a set of the cache.
     slab = p.full_axes == 2 ? (p.full[1].size + 1) * kDftColumns : 0;
-    const int64_t half_line = line_padded<C>(p.size / 2 + 1);
     folded = take(folded_size);
     planes = take(p.full_axes == 2 ? p.full[0].rows() * slab : 0);
-    rows = take(real_rows * row);
-    even = take(kDftRows * half_line);
-    odd = take(kDftRows * half_line);
+    rows = take(p.full_axes > 0 ? real_rows * row : 0);
+    row_sums = take(2 * last.parities() * last.batch() * last.width());
     lines = take(real_rows * 2 * line);
     half_kept = take(p.full_axes == 2 ? p.full[0].rows() * p.full[1].modes * 2 * line : 0);
     kept = take(kept_rows * 2 * line);

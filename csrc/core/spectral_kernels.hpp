@@ -22,7 +22,27 @@ MEDKERN_INLINE void store_up_to(S* to, V v, int64_t count) {
   for (int64_t i = 0; i < count; ++i) store_one(to + i, v[i]);
 }
 
-// C: compute type of the transforms; P: storage type of x.
+// Sums of the samples y, N - y, N/2 - y and N/2 + y: for the cosines of even and of odd modes, then
+// for their sines. N: a number or a vector.
+template <class N>
+MEDKERN_INLINE void fold_four(N a, N b, N c, N d, N (&sums)[4]) {
+  sums[0] = (a + b) + (c + d);
+  sums[1] = (a + b) - (c + d);
+  sums[2] = (a - b) - (c - d);
+  sums[3] = (a - b) + (c - d);
+}
+
+template <class N>
+MEDKERN_INLINE void unfold_four(const N (&sums)[4], N& a, N& b, N& c, N& d) {
+  const N cos = sums[0] + sums[1], sin = sums[3] + sums[2];
+  const N turned_cos = sums[0] - sums[1], turned_sin = sums[3] - sums[2];
+  a = cos + sin;
+  b = cos - sin;
+  c = turned_cos + turned_sin;
+  d = turned_cos - turned_sin;
+}
+
+// S: storage type of x; C: compute type.
 template <class S>
 struct DftRun {
   using C = Compute<S>;
@@ -31,10 +51,14 @@ struct DftRun {
 
   const DftProblem& p;
   const DftLayout<C> at;
+  const LastAxis<C> last;
   C* const scratch;
 
   DftRun(const DftProblem& problem, void* buffer)
-      : p(problem), at(problem), scratch(static_cast<C*>(buffer)) {}
+      : p(problem),
+        at(problem),
+        last(problem.size, problem.modes, problem.inverse),
+        scratch(static_cast<C*>(buffer)) {}
 
   // --- one full axis, for `count` columns: samples `step` apart <-> rows `row_step` apart ---
 
@@ -56,10 +80,9 @@ struct DftRun {
       for (int64_t i = 0; i < width; i += lanes) {
         const V a = load_up_to<C>(near + i, count - i), b = load_up_to<C>(far + i, count - i);
         const V c = load_up_to<C>(below + i, count - i), d = load_up_to<C>(above + i, count - i);
-        store(sums + i, (a + b) + (c + d));
-        store(sums + samples * width + i, (a + b) - (c + d));
-        store(sums + 2 * samples * width + i, (a - b) - (c - d));
-        store(sums + 3 * samples * width + i, (a - b) + (c - d));
+        V four[4];
+        fold_four(a, b, c, d, four);
+        for (int g = 0; g < 4; ++g) store(sums + g * samples * width + i, four[g]);
       }
     }
   }
@@ -80,15 +103,13 @@ struct DftRun {
       }
       T *below = x + (n / 2 - y) * step, *above = x + (n / 2 + y) % n * step;
       for (int64_t i = 0; i < width; i += lanes) {
-        const V cos_even = load<C>(sums + i), cos_odd = load<C>(sums + samples * width + i);
-        const V sin_even = load<C>(sums + 2 * samples * width + i);
-        const V sin_odd = load<C>(sums + 3 * samples * width + i);
-        const V a = cos_even + cos_odd, b = sin_odd + sin_even;
-        const V c = cos_even - cos_odd, d = sin_odd - sin_even;
-        store_up_to(near + i, a + b, count - i);
-        store_up_to(far + i, a - b, count - i);
-        store_up_to(below + i, c + d, count - i);
-        store_up_to(above + i, c - d, count - i);
+        V four[4], a, b, c, d;
+        for (int g = 0; g < 4; ++g) four[g] = load<C>(sums + g * samples * width + i);
+        unfold_four(four, a, b, c, d);
+        store_up_to(near + i, a, count - i);
+        store_up_to(far + i, b, count - i);
+        store_up_to(below + i, c, count - i);
+        store_up_to(above + i, d, count - i);
       }
     }
   }
@@ -124,48 +145,116 @@ struct DftRun {
     unfold(axis, x, step, count);
   }
 
-  // --- the last axis: rows of samples [count, at.row] <-> lines of modes [count, 2, at.line] ---
+  // --- the last axis: `count` rows of samples, `step` apart <-> lines of modes [2, at.line] ---
 
-  void forward_last(int64_t count) const {
-    const int64_t half = p.size / 2, width = line_padded<C>(half + 1), line = 2 * at.line;
-    for (int64_t first = 0; first < count; first += kDftRows) {
-      const int64_t some = count - first < kDftRows ? count - first : kDftRows;
-      for (int64_t r = 0; r < some; ++r) {
-        const C* x = scratch + at.rows + (first + r) * at.row;
-        C *even = scratch + at.even + r * width, *odd = scratch + at.odd + r * width;
-        even[0] = x[0] + x[0];
-        odd[0] = x[0] - x[0];
-        for (int64_t w = 1; w <= half; ++w) {
-          even[w] = x[w] + x[p.size - w];
-          odd[w] = x[w] - x[p.size - w];
-        }
+  // Sums of a batch: for the cosines of even and of odd modes, then for their sines.
+  MEDKERN_INLINE C* row_sums(int group, int64_t r) const {
+    return scratch + at.row_sums + (group * last.batch() + r) * last.width();
+  }
+  MEDKERN_INLINE int sines() const { return last.parities(); }
+
+  template <class T>
+  void fold_row(const T* x, int64_t r) const {
+    const int64_t n = p.size, samples = last.samples();
+    C* to[4];
+    for (int g = 0; g < 2 * sines(); ++g) to[g] = row_sums(g, r);
+    const C first = load_one<C>(x);
+    if (!last.quartered) {
+      to[0][0] = first + first;
+      to[1][0] = C{};
+      for (int64_t w = 1; w < samples; ++w) {
+        const C a = load_one<C>(x + w), b = load_one<C>(x + n - w);
+        to[0][w] = a + b;
+        to[1][w] = a - b;
       }
-      C* to = scratch + at.lines + first * line;
-      Gemm<C>::run(some, at.line, half + 1, scratch + at.even, width,
-                   static_cast<const C*>(p.cosines), at.line, to, line);
-      Gemm<C>::run(some, at.line, half + 1, scratch + at.odd, width, static_cast<const C*>(p.sines),
-                   at.line, to + at.line, line);
+      return;
+    }
+    const T* middle = x + n / 2;
+    C one[4];
+    fold_four(first, first, load_one<C>(middle), load_one<C>(middle), one);
+    for (int g = 0; g < 4; ++g) to[g][0] = one[g];
+    int64_t w = 1;
+    for (; w + lanes <= samples; w += lanes) {
+      V four[4];
+      fold_four(load<C>(x + w), reversed(load<C>(x + n - w - (lanes - 1))),
+                reversed(load<C>(middle - w - (lanes - 1))), load<C>(middle + w), four);
+      for (int g = 0; g < 4; ++g) store(to[g] + w, four[g]);
+    }
+    for (; w < samples; ++w) {
+      fold_four(load_one<C>(x + w), load_one<C>(x + n - w), load_one<C>(middle - w),
+                load_one<C>(middle + w), one);
+      for (int g = 0; g < 4; ++g) to[g][w] = one[g];
     }
   }
 
-  void inverse_last(int64_t count) const {
-    const int64_t half = p.size / 2, width = line_padded<C>(half + 1), line = 2 * at.line;
-    for (int64_t first = 0; first < count; first += kDftRows) {
-      const int64_t some = count - first < kDftRows ? count - first : kDftRows;
-      const C* from = scratch + at.lines + first * line;
-      Gemm<C>::run(some, width, p.modes, from, line, static_cast<const C*>(p.cosines), width,
-                   scratch + at.even, width);
-      Gemm<C>::run(some, width, p.modes, from + at.line, line, static_cast<const C*>(p.sines),
-                   width, scratch + at.odd, width);
-      for (int64_t r = 0; r < some; ++r) {
-        const C *even = scratch + at.even + r * width, *odd = scratch + at.odd + r * width;
-        C* x = scratch + at.rows + (first + r) * at.row;
-        x[0] = even[0] + odd[0];
-        for (int64_t w = 1; w <= half; ++w) {
-          x[w] = even[w] + odd[w];
-          x[p.size - w] = even[w] - odd[w];
-        }
+  template <class T>
+  void unfold_row(T* x, int64_t r) const {
+    const int64_t n = p.size, samples = last.samples();
+    const C* from[4];
+    for (int g = 0; g < 2 * sines(); ++g) from[g] = row_sums(g, r);
+    if (!last.quartered) {
+      store_one(x, from[0][0] + from[1][0]);
+      for (int64_t w = 1; w < samples; ++w) {
+        store_one(x + w, from[0][w] + from[1][w]);
+        store_one(x + n - w, from[0][w] - from[1][w]);
       }
+      return;
+    }
+    T* middle = x + n / 2;
+    store_one(x, from[0][0] + from[1][0]);
+    store_one(middle, from[0][0] - from[1][0]);
+    int64_t w = 1;
+    for (; w + lanes <= samples; w += lanes) {
+      V four[4], a, b, c, d;
+      for (int g = 0; g < 4; ++g) four[g] = load<C>(from[g] + w);
+      unfold_four(four, a, b, c, d);
+      store(x + w, a);
+      store(x + n - w - (lanes - 1), reversed(b));
+      store(middle - w - (lanes - 1), reversed(c));
+      store(middle + w, d);
+    }
+    for (; w < samples; ++w) {
+      const C one[4] = {from[0][w], from[1][w], from[2][w], from[3][w]};
+      C a, b, c, d;
+      unfold_four(one, a, b, c, d);
+      store_one(x + w, a);
+      store_one(x + n - w, b);
+      store_one(middle - w, c);
+      store_one(middle + w, d);
+    }
+  }
+
+  template <class T>
+  void forward_last(const T* x, int64_t step, int64_t count) const {
+    const int64_t line = last.line, width = last.width(), batch = last.batch();
+    const C* tables_of[] = {static_cast<const C*>(p.cosines), static_cast<const C*>(p.sines)};
+    for (int64_t first = 0; first < count; first += batch) {
+      const int64_t some = count - first < batch ? count - first : batch;
+      for (int64_t r = 0; r < some; ++r) fold_row(x + (first + r) * step, r);
+      for (int g = 0; g < 2 * sines(); ++g) {
+        const int part = g / sines(), parity = g % sines();
+        const int64_t start = last.start(parity);
+        Gemm<C>::run(some, last.columns(parity), last.samples(), row_sums(g, 0), width,
+                     tables_of[part] + start, line,
+                     scratch + at.lines + (2 * first + part) * line + start, 2 * line);
+      }
+    }
+  }
+
+  template <class T>
+  void inverse_last(T* x, int64_t step, int64_t count) const {
+    const int64_t line = last.line, width = last.width(), batch = last.batch();
+    const C* tables_of[] = {static_cast<const C*>(p.cosines), static_cast<const C*>(p.sines)};
+    for (int64_t first = 0; first < count; first += batch) {
+      const int64_t some = count - first < batch ? count - first : batch;
+      for (int g = 0; g < 2 * sines(); ++g) {
+        const int part = g / sines(), parity = g % sines();
+        const int64_t start = last.start(parity);
+        Gemm<C>::run(some, width, last.group(parity),
+                     scratch + at.lines + (2 * first + part) * line + start, 2 * line,
+                     tables_of[part] + start * width, width, row_sums(g, 0), width);
+      }
+      for (int64_t r = 0; r < some; ++r) unfold_row(x + (first + r) * step, r);
     }
   }
 
@@ -225,8 +314,8 @@ struct DftRun {
   void write_kept(const C* lines, int64_t count, C* z) const {
     for (int64_t r = 0; r < count; ++r, lines += 2 * at.line, z += 2 * p.modes) {
       for (int64_t l = 0; l < p.modes; ++l) {
-        z[2 * l] = lines[l];
-        z[2 * l + 1] = lines[at.line + l];
+        z[2 * l] = lines[last.at(l)];
+        z[2 * l + 1] = lines[at.line + last.at(l)];
       }
     }
   }
@@ -234,8 +323,8 @@ struct DftRun {
   void read_kept(const C* z, int64_t count, C* lines) const {
     for (int64_t r = 0; r < count; ++r, lines += 2 * at.line, z += 2 * p.modes) {
       for (int64_t l = 0; l < p.modes; ++l) {
-        lines[l] = z[2 * l];
-        lines[at.line + l] = z[2 * l + 1];
+        lines[last.at(l)] = z[2 * l];
+        lines[at.line + last.at(l)] = z[2 * l + 1];
       }
       for (int64_t l = p.modes; l < at.line; ++l) lines[l] = lines[at.line + l] = C{};
     }
@@ -326,7 +415,7 @@ struct DftRun {
 
   void forward_image(int64_t image) const {
     forward_full(static_cast<const S*>(p.x) + image * voxels());
-    forward_last(at.real_rows);
+    forward_last(scratch + at.rows, at.row, at.real_rows);
     lines_to_kept();
     write_kept(scratch + at.kept, at.kept_rows,
                static_cast<C*>(p.z) + image * at.kept_rows * 2 * p.modes);
@@ -336,34 +425,24 @@ struct DftRun {
     read_kept(static_cast<const C*>(p.z) + image * at.kept_rows * 2 * p.modes, at.kept_rows,
               scratch + at.kept);
     kept_to_lines();
-    inverse_last(at.real_rows);
+    inverse_last(scratch + at.rows, at.row, at.real_rows);
     inverse_full(static_cast<S*>(p.x) + image * voxels());
   }
 
   // Images of one axis go through it together, as rows.
   void forward_rows(int64_t begin, int64_t count) const {
-    const S* x = static_cast<const S*>(p.x) + begin * p.size;
-    for (int64_t r = 0; r < count; ++r) {
-      C* row = scratch + at.rows + r * at.row;
-      for (int64_t i = 0; i < p.size; ++i) row[i] = load_one<C>(x + r * p.size + i);
-    }
-    forward_last(count);
+    forward_last(static_cast<const S*>(p.x) + begin * p.size, p.size, count);
     write_kept(scratch + at.lines, count, static_cast<C*>(p.z) + begin * 2 * p.modes);
   }
 
   void inverse_rows(int64_t begin, int64_t count) const {
     read_kept(static_cast<const C*>(p.z) + begin * 2 * p.modes, count, scratch + at.lines);
-    inverse_last(count);
-    S* x = static_cast<S*>(p.x) + begin * p.size;
-    for (int64_t r = 0; r < count; ++r) {
-      const C* row = scratch + at.rows + r * at.row;
-      for (int64_t i = 0; i < p.size; ++i) store_one(x + r * p.size + i, row[i]);
-    }
+    inverse_last(static_cast<S*>(p.x) + begin * p.size, p.size, count);
   }
 
-  static void run(bool inverse, const DftProblem& problem, int64_t begin, int64_t end,
-                  void* buffer) {
+  static void run(const DftProblem& problem, int64_t begin, int64_t end, void* buffer) {
     const DftRun self(problem, buffer);
+    const bool inverse = problem.inverse;
     if (problem.full_axes == 0) {
       for (int64_t i = begin; i < end; i += kDftRows) {
         const int64_t count = end - i < kDftRows ? end - i : kDftRows;
@@ -373,28 +452,18 @@ struct DftRun {
     }
     for (int64_t i = begin; i < end; ++i) inverse ? self.inverse_image(i) : self.forward_image(i);
   }
-
-  static void forward(const DftProblem& problem, int64_t begin, int64_t end, void* buffer) {
-    run(false, problem, begin, end, buffer);
-  }
-
-  static void inverse(const DftProblem& problem, int64_t begin, int64_t end, void* buffer) {
-    run(true, problem, begin, end, buffer);
-  }
-
-  static DftKernel select(bool inverted) { return inverted ? inverse : forward; }
 };
 
-DftKernel dft_kernel(bool inverse, FloatType x) {
+DftKernel dft_kernel(FloatType x) {
   switch (x) {
     case FloatType::float16:
-      return DftRun<Half>::select(inverse);
+      return DftRun<Half>::run;
     case FloatType::bfloat16:
-      return DftRun<BFloat16>::select(inverse);
+      return DftRun<BFloat16>::run;
     case FloatType::float64:
-      return DftRun<double>::select(inverse);
+      return DftRun<double>::run;
     default:
-      return DftRun<float>::select(inverse);
+      return DftRun<float>::run;
   }
 }
 

@@ -68,19 +68,19 @@ std::vector<C> full_axis_table(const FullAxis& axis, int64_t grid, bool inverse)
 template <class C>
 struct LastAxisTables {
   LastAxisTables(const DftCall& call, bool inverse) {
-    const int64_t size = call.size[call.last()], modes = call.modes[call.last()];
-    const Roots roots(size);
-    const int64_t samples = size / 2 + 1;
-    const int64_t step = line_padded<C>(inverse ? samples : modes);
-    cosines.resize(static_cast<size_t>((inverse ? modes : samples) * step));
+    const LastAxis<C> axis(call.size[call.last()], call.modes[call.last()], inverse);
+    const Roots roots(axis.size);
+    const int64_t samples = axis.samples(), step = inverse ? axis.width() : axis.line;
+    cosines.resize(static_cast<size_t>((inverse ? axis.modes : samples) * step));
     sines.resize(cosines.size());
-    for (int64_t l = 0; l < modes; ++l) {
+    for (int64_t l = 0; l < axis.modes; ++l) {
       const bool nyquist = 2 * l == call.grid[call.last()];
       const double weight = call.weight(l);
       for (int64_t w = 0; w < samples; ++w) {
-        const bool added_twice = !inverse && (w == 0 || 2 * w == size);
-        const double factor = added_twice ? weight / 2 : weight;
-        const auto at = static_cast<size_t>(inverse ? l * step + w : w * step + l);
+        const bool folds_onto_itself = w == 0 || (axis.quartered ? 4 : 2) * w == axis.size;
+        const double factor = !inverse && folds_onto_itself ? weight / 2 : weight;
+        const auto at =
+            static_cast<size_t>(inverse ? axis.at(l) * step + w : w * step + axis.at(l));
         cosines[at] = static_cast<C>(factor * roots.cos(l, w));
         sines[at] = nyquist ? C{} : static_cast<C>(-factor * roots.sin(l, w));
       }

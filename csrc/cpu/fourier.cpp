@@ -102,6 +102,41 @@ struct Cpu {
     });
   }
 
+  // The CPU's transform back to real numbers copies what it takes, with its axes exchanged, at
+  // about the cost of the transform; one complex transform of half the width copies nothing.
+  static Tensor inverse(const Tensor& spectrum, int64_t width, FftNorm norm, bool once) {
+    if (width % 2 == 1) return inverse_by_axes<Cpu>(spectrum, width, norm, once);
+    const Tensor packed = is_float64(spectrum)
+                              ? packed_spectrum<double>(spectrum, width, norm, once)
+                              : packed_spectrum<float>(spectrum, width, norm, once);
+    const Tensor pixels =
+        call_aten("aten::_fft_c2c", call_aten("aten::view_as_complex", packed),
+                  std::vector<int64_t>{2, 3}, static_cast<int64_t>(FftNorm::none), false);
+    const Tensor pairs = torch::stable::contiguous(call_aten("aten::view_as_real", pixels));
+    return call_aten("aten::view", pairs,
+                     std::vector<int64_t>{pairs.size(0), pairs.size(1), pairs.size(2), width});
+  }
+
+  template <class C>
+  static Tensor packed_spectrum(const Tensor& spectrum, int64_t width, FftNorm norm, bool once) {
+    const int64_t batch = spectrum.size(0), channels = spectrum.size(1), height = spectrum.size(2);
+    const Tensor packed = dense(spectrum, {batch, channels, height, width / 2, 2});
+    const WaveTable<C> waves(width, 2, width / 2, width / 2, false);
+    PackProblem p{batch * channels, height, width, spectrum.data_ptr()};
+    p.cosines = waves.cosines.data() + width / 2;
+    p.sines = waves.sines.data() + width / 2;
+    p.packed = packed.data_ptr();
+    const double bins = static_cast<double>(height * width);
+    p.edge = norm == FftNorm::by_n        ? 1 / bins
+             : norm == FftNorm::by_root_n ? 1 / std::sqrt(bins)
+                                          : 1;
+    p.inside = once ? p.edge : 2 * p.edge;
+    const PackKernel kernel = pack_kernel(sizeof(C) == sizeof(double));
+    parallel_units(p.images * height, 2 * width,
+                   [&](int64_t begin, int64_t end) { kernel(p, begin, end); });
+    return packed;
+  }
+
   static void multiply_by_noise(const NoiseProblem& p, const Tensor& spectrum) {
     const NoiseKernel kernel = noise_kernel(is_float64(spectrum));
     const int64_t row = 2 * spectrum_columns(p.width);

@@ -58,6 +58,7 @@ struct Cpu {
   template <class C>
   static void run(const DftCall& call, bool inverse) {
     DftProblem p;
+    p.inverse = inverse;
     p.full_axes = call.last();
     std::vector<C> tables[2];
     for (int a = 0; a < p.full_axes; ++a) {
@@ -74,7 +75,7 @@ struct Cpu {
     const LastAxisTables<C> last(call, inverse);
     p.cosines = last.cosines.data();
     p.sines = last.sines.data();
-    const DftKernel kernel = dft_kernel(inverse, p.type);
+    const DftKernel kernel = dft_kernel(p.type);
     parallel_units(p.images, call.rows() * p.size, [&](int64_t begin, int64_t end) {
       const LineAligned scratch(dft_scratch(p));
       kernel(p, begin, end, scratch.data);

@@ -29,6 +29,10 @@ struct Device {
                                       scope.stream()));
   }
 
+  static Tensor inverse(const Tensor& spectrum, int64_t width, FftNorm norm, bool once) {
+    return inverse_by_axes<Device>(spectrum, width, norm, once);
+  }
+
   static void multiply_by_noise(const NoiseProblem& p, const Tensor& spectrum) {
     const DeviceScope scope(spectrum);
     check_launch(launch_noise(p, is_float64(spectrum), scope.stream()));

@@ -1,5 +1,9 @@
-// The losses on half spectra, and their gradients, on every instruction set against their
-// definition in double.
+// The losses on half spectra, their gradients, and packed spectra, on every instruction set against
+// their definitions in double.
+#include <complex>
+#include <numbers>
+#include <vector>
+
 #include "core/fourier.hpp"
 #include "spectral_test.hpp"
 
@@ -88,6 +92,61 @@ void check(SpectrumLoss loss, int64_t height, int64_t width) {
   }
 }
 
+using Complex = std::complex<double>;
+
+Complex wave(double turns) { return std::polar(1.0, 2 * std::numbers::pi * turns); }
+
+// sum_kl z_kl e^(2 pi i (k h / height + l w / width)) over `rows` of `columns` from `bin(k, l)`.
+template <class BinOf>
+Complex transform(int64_t height, int64_t width, int64_t columns, int64_t h, int64_t w,
+                  const BinOf& bin) {
+  Complex sum = 0;
+  for (int64_t k = 0; k < height; ++k) {
+    for (int64_t l = 0; l < columns; ++l) {
+      const double turns = static_cast<double>(k * h) / static_cast<double>(height) +
+                           static_cast<double>(l * w) / static_cast<double>(width);
+      sum += bin(k, l) * wave(turns);
+    }
+  }
+  return sum;
+}
+
+template <class C>
+void check_pack(int64_t height, int64_t width) {
+  const int64_t columns = spectrum_columns(width), half = width / 2;
+  const Block<C> spectrum(2 * height * columns), packed(height * width);
+  Random random{static_cast<uint64_t>(width)};
+  random.fill(spectrum, 2 * height * columns);
+  std::vector<C> cosines, sines;
+  for (int64_t l = 0; l < half; ++l) {
+    const Complex turn = wave(static_cast<double>(l) / static_cast<double>(width));
+    cosines.push_back(static_cast<C>(turn.real()));
+    sines.push_back(static_cast<C>(turn.imag()));
+  }
+  PackProblem p{1, height, width, spectrum.get(), cosines.data(), sines.data(), packed.get()};
+  p.edge = 0.5;
+  p.inside = 3;
+  const PackKernel kernel = pack_kernel(sizeof(C) == 8);
+  kernel(p, 0, height / 2);
+  kernel(p, height / 2, height);
+  const auto in = [](const Block<C>& of, int64_t i) -> Complex {
+    return {of[2 * i], of[2 * i + 1]};
+  };
+  for (int64_t h = 0; h < height; ++h) {
+    for (int64_t w = 0; w < width; ++w) {
+      const Complex pair = transform(height, half, half, h, w / 2, [&](int64_t k, int64_t l) {
+        return in(packed, k * half + l);
+      });
+      const Complex sum = transform(height, width, columns, h, w, [&](int64_t k, int64_t l) {
+        return (l == 0 || l == half ? p.edge : p.inside) * in(spectrum, k * columns + l);
+      });
+      expect_near(w % 2 ? pair.imag() : pair.real(), sum.real(),
+                  kRounding<C> * static_cast<double>(height * width),
+                  "packed, width " + std::to_string(width));
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -98,6 +157,11 @@ int main() {
         check<float>(loss, 3, width);
         check<double>(loss, 2, width);
       }
+    }
+    for (const int64_t width : {2, 4, 30, 32, 66}) {
+      check_pack<float>(3, width);
+      check_pack<double>(1, width);
+      check_pack<double>(4, width);
     }
   });
 }

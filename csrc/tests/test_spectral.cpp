@@ -68,6 +68,7 @@ struct Prepared {
   LastAxisTables<C> last;
 
   Prepared(const DftCall& call, bool inverse) : last(call, inverse) {
+    problem.inverse = inverse;
     problem.full_axes = call.last();
     for (int a = 0; a < problem.full_axes; ++a) {
       problem.full[a] = {call.size[a], call.modes[a]};
@@ -102,7 +103,7 @@ void check_transforms(const Grid& grid) {
     prepared.problem.x = x.get();
     prepared.problem.z = z.get();
     const Block<std::byte> scratch(static_cast<int64_t>(dft_scratch(prepared.problem)), 64);
-    const DftKernel kernel = dft_kernel(inverse, call.type);
+    const DftKernel kernel = dft_kernel(call.type);
     kernel(prepared.problem, 0, 1, scratch.get());
     kernel(prepared.problem, 1, images, scratch.get());
   };

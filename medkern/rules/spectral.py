@@ -124,7 +124,8 @@ def cost_of(size: Sequence[int], modes: Sequence[int]) -> Cost:
         kept = 2 * (m // 2) + 1
         products += rows * rest * kept / (4 if n % 2 == 0 else 2)  # after folding
         rows, rest = rows * kept, rest // n
-    products += rows * size[-1] * -(-modes[-1] // 16) * 16
+    quartered = size[-1] % 2 == 0 and modes[-1] > 16
+    products += rows * size[-1] * -(-modes[-1] // 16) * 16 / (2 if quartered else 1)
     dft = DFT_PER_PRODUCT * products + DFT_PER_VOXEL * voxels
     fft = FFT_PER_VOXEL + FFT_PER_BIT * effective_bits(size[-1])
     kept_columns = modes[-1] / size[-1]

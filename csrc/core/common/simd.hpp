@@ -159,6 +159,15 @@ constexpr auto zip_lanes(std::integer_sequence<int, I...>) {
   return std::integer_sequence<int, (First + I / 2 + (I % 2) * N)...>{};
 }
 
+template <class V, int... I>
+MEDKERN_INLINE V reversed(V v, std::integer_sequence<int, I...>) {
+  return shuffle(v, v, std::integer_sequence<int, (lanes_of<V> - 1 - I)...>{});
+}
+template <class V>
+MEDKERN_INLINE V reversed(V v) {
+  return reversed(v, std::make_integer_sequence<int, lanes_of<V>>{});
+}
+
 // (x0 x1 .. | x8 x9 ..) -> (x0 x2 ..), (x1 x3 ..)
 template <class V>
 MEDKERN_INLINE void deinterleave(V lo, V hi, V& even, V& odd) {
