@@ -15,6 +15,8 @@ import torch
 
 import medkern  # noqa: F401  (registers the ops)
 
+pytest.register_assert_rewrite("triton_harness")
+
 
 @pytest.fixture(autouse=True)
 def _uninitialised_memory_is_nan():
@@ -88,3 +90,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="module")
+def own_triton_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        yield
+
+
+@pytest.fixture
+def patches_once(monkeypatch):
+    """For launches of the Triton interpreter that the harness's `Memory` does not watch."""
+    from triton.runtime import interpreter
+    from triton_harness import PatchOnce
+
+    monkeypatch.setattr(interpreter, "_patch_lang", PatchOnce(interpreter._patch_lang))

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -16,56 +11,35 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from triton_harness import (
+    CAUGHT,
+    ahead,
+    check,
+    compiled,
+    in_wider_rows,
+    interpreted,
+    kernels,
+    launcher_of,
+    load_source,
+    naming,
+    needs_triton,
+    outside,
+    passed_in,
+    run,
+    source_of,
+    start_interpreter,
+)
 
 import medkern as mk
 
+pytestmark = pytest.mark.usefixtures("own_triton_cache")
 
-def _harness():
-    spec = importlib.util.spec_from_file_location(
-        "triton_harness", Path(__file__).with_name("test_triton.py")
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-harness = _harness()
-ahead, interpreted, needs_triton = harness.ahead, harness.interpreted, harness.needs_triton
-_own_cache = harness._own_cache
-
-
-class Launches(harness.Memory):
-    """Memory of which a launch may also read what the launches before it stored."""
-
-    def __init__(self, inputs: list[Tensor], patch: pytest.MonkeyPatch) -> None:
-        super().__init__(inputs, patch)
-        from triton.runtime import interpreter
-
-        launch = interpreter.GridExecutor.__call__
-
-        def launch_and_open(executor: Any, *args: Any, **options: Any) -> None:
-            launch(executor, *args, **options)
-            self.readable = np.unique(np.concatenate([self.readable, *self.stored]))
-
-        patch.setattr(interpreter.GridExecutor, "__call__", launch_and_open)
-
-
-harness.Memory = Launches  # of this copy of the harness
 
 FORWARD, BACKWARD = "fourier_epilogue", "_fourier_epilogue_backward"
 
 
 def module() -> Any:
-    return harness.kernels("fourier_epilogue")
-
-
-@pytest.fixture
-def patches_once(monkeypatch):
-    """For launches that `Memory` does not watch."""
-    from triton.runtime import interpreter
-
-    once = harness._PatchOnce(interpreter._patch_lang)
-    monkeypatch.setattr(interpreter, "_patch_lang", once)
+    return kernels("fourier_epilogue")
 
 
 def normal(*shape, seed=0, dtype=torch.float32):
@@ -88,8 +62,8 @@ def check_both(tensors, activation="gelu", residual=None, grad=None, kernels=Non
     grad = normal(*k.shape, seed=5, dtype=k.dtype) if grad is None else grad
     args = (*tensors, activation, residual)
     for name, given in ((FORWARD, args), (BACKWARD, (grad, *args))):
-        with harness.naming(name), np.errstate(all="ignore"):
-            harness.check(name, harness.run(kernels.LAUNCHERS[name], given), given)
+        with naming(name), np.errstate(all="ignore"):
+            check(name, run(kernels.LAUNCHERS[name], given), given)
 
 
 # One program holds 64 outputs and 64 pixels forward, 32 of float64; 32 channels backward, and of 16
@@ -127,9 +101,9 @@ def test_strides(channels):
     turned = x.transpose(2, 3).contiguous().transpose(2, 3)
     swapped = x.transpose(0, 1).contiguous().transpose(0, 1)
     row = x[:1, :, :1].expand(2, -1, 5, -1)
-    check_both((grad, harness.in_wider_rows(x), weight.T.contiguous().T, bias), grad=grad)
-    check_both((turned, swapped, weight, bias[:1].expand(channels)), grad=harness.in_wider_rows(k))
-    check_both((k, row, harness.in_wider_rows(weight), None), grad=row)
+    check_both((grad, in_wider_rows(x), weight.T.contiguous().T, bias), grad=grad)
+    check_both((turned, swapped, weight, bias[:1].expand(channels)), grad=in_wider_rows(k))
+    check_both((k, row, in_wider_rows(weight), None), grad=row)
 
 
 @interpreted
@@ -250,7 +224,7 @@ def test_backend_triton_of_the_public_function(patches_once):
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 3, 0), (2, 3, 4, 0)], ids=str)
 def test_empty_batch_and_space(shape):
     tensors = (torch.zeros(shape), torch.zeros(shape), torch.eye(3), torch.ones(3))
-    *of_images, d_weight, d_bias = harness.launcher_of(BACKWARD)(tensors[0], *tensors, "gelu", True)
+    *of_images, d_weight, d_bias = launcher_of(BACKWARD)(tensors[0], *tensors, "gelu", True)
     assert all(t.shape == shape for t in of_images)
     assert d_weight.tolist() == torch.zeros(3, 3).tolist()
     assert d_bias.tolist() == [0.0] * 3
@@ -301,9 +275,9 @@ MUTANTS = {
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_kernel_is_caught(mutant, tmp_path):
     before, after = MUTANTS[mutant]
-    source = harness.source_of("fourier_epilogue")
+    source = source_of("fourier_epilogue")
     assert before in source
-    broken = harness.load_source(source.replace(before, after), tmp_path)
+    broken = load_source(source.replace(before, after), tmp_path)
 
     def run_all():
         check_both(problem(3, 5, 5, (129,)), kernels=broken)
@@ -312,29 +286,14 @@ def test_a_broken_kernel_is_caught(mutant, tmp_path):
         check_both((k, x, weight, bias), kernels=broken)
         check_both(problem(1, 33, 34, (9,), torch.float16), kernels=broken)
 
-    with pytest.raises(Exception, match=harness.CAUGHT):
+    with pytest.raises(Exception, match=CAUGHT):
         run_all()
 
 
 @needs_triton
-@pytest.mark.skipif(harness.INTERPRETING, reason="it starts the interpreter")
+@outside
 def test_in_the_interpreter(tmp_path):
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider"),
-            *("-c", str(harness.ROOT / "pyproject.toml"), "--rootdir", str(harness.ROOT)),
-            str(Path(__file__)),
-        ],
-        cwd=tmp_path,  # not from the checkout, which would shadow an installed medkern
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stdout[-8000:]
-    passed = re.search(r"(\d+) passed", process.stdout)
-    assert passed is not None, process.stdout
-    assert int(passed[1]) >= 35, process.stdout
+    assert passed_in(start_interpreter(__file__, tmp_path)) >= 35
 
 
 @ahead
@@ -342,7 +301,7 @@ def test_in_the_interpreter(tmp_path):
 @pytest.mark.parametrize("name", list(module().AOT_VARIANTS))
 def test_compiles_without_spills(name, arch, record_property, verifies):
     verifies(FORWARD if name.startswith("fwd") else BACKWARD, f"Triton compiled sm_{arch}")
-    code = harness.compiled(name, arch, "fourier_epilogue")
+    code = compiled(name, arch, "fourier_epilogue")
     record_property("resources", code.summary())
     kernels = module()
     # Triton 3.6 wants a few more for the backward in float64.
@@ -368,5 +327,5 @@ def test_many_channels_on_a_gpu(dtype):
     args = (k, x, weight, bias, "gelu", True)
     for name, given in ((FORWARD, args), (BACKWARD, (normal(*k.shape, dtype=dtype), *args))):
         on_gpu = (a.cuda() if isinstance(a, Tensor) else a for a in given)
-        out = pytree.tree_map(Tensor.cpu, harness.launcher_of(name)(*on_gpu))
-        harness.check(name, out, given)
+        out = pytree.tree_map(Tensor.cpu, launcher_of(name)(*on_gpu))
+        check(name, out, given)

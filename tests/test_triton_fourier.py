@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from triton_harness import (
+    CAUGHT,
+    TOLERANCE,
+    ahead,
+    check,
+    compiled,
+    has_triton,
+    in_wider_rows,
+    interpreted,
+    kernels,
+    launcher_of,
+    load_source,
+    naming,
+    needs_triton,
+    outside,
+    passed_in,
+    run,
+    source_of,
+    start_interpreter,
+)
 
 import medkern as mk
 from medkern.reference import philox as reference
 from medkern.reference.fourier import KINDS
 
+pytestmark = pytest.mark.usefixtures("own_triton_cache")
 
-def _harness():
-    spec = importlib.util.spec_from_file_location(
-        "triton_harness", Path(__file__).with_name("test_triton.py")
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-harness = _harness()
-ahead, interpreted, needs_triton = harness.ahead, harness.interpreted, harness.needs_triton
-_own_cache = harness._own_cache
 
 LOSS, LOSS_BACKWARD = "_spectrum_loss", "_spectrum_loss_backward"
 SUMS, SUMS_BACKWARD = "_correlation_sums", "_correlation_sums_backward"
@@ -47,25 +51,16 @@ def normal(*shape, seed=0, dtype=torch.float32):
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
-@pytest.fixture
-def patches_once(monkeypatch):
-    """For launches that `Memory` does not watch."""
-    from triton.runtime import interpreter
-
-    once = harness._PatchOnce(interpreter._patch_lang)
-    monkeypatch.setattr(interpreter, "_patch_lang", once)
-
-
 def check_losses(x, y, width, hows=HOW, peak=None, module=None):
-    module = module or harness.kernels("fourier")
+    module = module or kernels("fourier")
     grad = normal(x.shape[0], 1, seed=3, dtype=x.dtype).expand(x.shape[:2])
     for how in hows:
         for name, args in (
             (LOSS, (x, y, peak, width, *how)),
             (LOSS_BACKWARD, (x, y, grad, peak, width, *how)),
         ):
-            with harness.naming(f"{name} {how}"):
-                harness.check(name, harness.run(module.LAUNCHERS[name], args), args)
+            with naming(f"{name} {how}"):
+                check(name, run(module.LAUNCHERS[name], args), args)
 
 
 @interpreted
@@ -93,11 +88,11 @@ def test_losses_around_programs(height, width, dtype):
 def test_losses_in_several_parts():
     """The bits of an image are the same in every batch."""
     x, y = normal(1, 2, 70, 70, 2, seed=1), normal(1, 2, 70, 70, 2, seed=2)
-    launch, args = harness.launcher_of(LOSS), (x, y, None, 139, *HOW[0])
-    assert harness.kernels("fourier").parts_of(70 * 70) == 2
-    both = harness.run(launch, args)
-    harness.check(LOSS, both, args)
-    alone = harness.run(launch, (x[:, 1:], y[:, 1:], *args[2:]))
+    launch, args = launcher_of(LOSS), (x, y, None, 139, *HOW[0])
+    assert kernels("fourier").parts_of(70 * 70) == 2
+    both = run(launch, args)
+    check(LOSS, both, args)
+    alone = run(launch, (x[:, 1:], y[:, 1:], *args[2:]))
     assert torch.equal(alone, both[:, 1:])
 
 
@@ -106,7 +101,7 @@ def test_losses_in_several_parts():
 def test_losses_of_strided_spectra():
     x, y = normal(2, 3, 7, 9, 2, seed=1), normal(3, 2, 9, 7, 2, seed=2)
     peak = normal(2, 3, 2, seed=4).square()[..., 0]
-    args = (harness.in_wider_rows(x), y.transpose(0, 1).transpose(2, 3), 16)
+    args = (in_wider_rows(x), y.transpose(0, 1).transpose(2, 3), 16)
     check_losses(*args, HOW[::3], peak=peak)
     check_losses(x, y.transpose(0, 1).transpose(2, 3)[:1].expand(2, -1, -1, -1, -1), 17, HOW[1:3])
 
@@ -115,9 +110,7 @@ def test_losses_of_strided_spectra():
 @needs_triton
 def test_one_spectrum_is_read_once(patches_once):
     x = normal(1, 2, 6, 9, 2)
-    harness.check(
-        LOSS, harness.launcher_of(LOSS)(x, x, None, 16, *HOW[0]), (x, x, None, 16, *HOW[0])
-    )
+    check(LOSS, launcher_of(LOSS)(x, x, None, 16, *HOW[0]), (x, x, None, 16, *HOW[0]))
 
 
 @interpreted
@@ -149,12 +142,12 @@ def test_philox(words, patches_once):
         assert out[0, 0] == (0x6627E8D5 if words[0] == 0 else 0x408F276D)
 
 
-if harness.has_triton:
+if has_triton:
     import triton
     import triton.language as tl
 
-    _philox = harness.kernels("augment")._philox
-    _normal_pair = harness.kernels("augment")._normal_pair
+    _philox = kernels("augment")._philox
+    _normal_pair = kernels("augment")._normal_pair
 
     @triton.jit
     def normals_kernel(u, v, out):
@@ -181,14 +174,14 @@ if harness.has_triton:
 
 
 def check_jitter(height, width, dtype, module=None):
-    module = module or harness.kernels("augment")
+    module = module or kernels("augment")
     channels = 1 if height * width > 256 else 2
     x = 4 + normal(2, channels, height, width, seed=5, dtype=dtype)[2 - channels :]
     stream = torch.tensor([[2**62 + 5, 3], [-7, 2**40]])[2 - channels :]
     for per_channel, dc_clamp in ((True, False), (False, True)):
         args = (x, stream, 6.0, 50.0 if dc_clamp else 0.5, per_channel, dc_clamp)
-        out = harness.run(module.LAUNCHERS["_amplitude_jitter"], args)
-        harness.check("_amplitude_jitter", out, args)
+        out = run(module.LAUNCHERS["_amplitude_jitter"], args)
+        check("_amplitude_jitter", out, args)
 
 
 @interpreted
@@ -221,21 +214,21 @@ def test_normals_of_extreme_words(patches_once):
     for dtype in (torch.float32, torch.float64):
         out = torch.empty(2, 128, dtype=dtype)
         normals_kernel[(1,)](u, v, out)
-        atol = harness.TOLERANCE[dtype]
+        atol = TOLERANCE[dtype]
         torch.testing.assert_close(out.double(), expected, rtol=0, atol=atol)
 
 
 def check_sums(shape, size, *how, dtype=torch.float32, module=None):
-    module = module or harness.kernels("correlation")
+    module = module or kernels("correlation")
     p, y = normal(*shape, seed=8, dtype=dtype), normal(*shape, seed=9, dtype=dtype)
     how = how or (1, *EVERYWHERE, 0.0)
     rows = how[0] + 1 if size else 1
     wide = torch.promote_types(dtype, torch.float32)
     grad = normal(*shape[:2], rows, 3, seed=10, dtype=wide)
     for name, args in ((SUMS, (p, y)), (SUMS_BACKWARD, (p, grad, y))):
-        with harness.naming(name):
-            out = harness.run(module.LAUNCHERS[name], (*args, size, *how))
-            harness.check(name, out, (*args, size, *how))
+        with naming(name):
+            out = run(module.LAUNCHERS[name], (*args, size, *how))
+            check(name, out, (*args, size, *how))
 
 
 @interpreted
@@ -280,7 +273,7 @@ def test_nan_stays_in_its_ring():
     p = torch.ones(2, 1, 8, 5, 2)
     p[1, 0, 0, 2] = float("nan")  # of radius 1 / 2
     with np.errstate(invalid="ignore"):
-        out = harness.run(harness.launcher_of(SUMS), (p, p, [8, 8], 4, *EVERYWHERE, 0.0))
+        out = run(launcher_of(SUMS), (p, p, [8, 8], 4, *EVERYWHERE, 0.0))
     assert out.isnan().nonzero().tolist() == [[1, 0, 2, i] for i in range(3)]
 
 
@@ -300,7 +293,7 @@ def test_public_functions(patches_once):
         "jitter": lambda a, **how: (mk.spectral_amplitude_jitter(a, seed=3, **how) * y).sum(),
     }
     for name, loss in losses.items():
-        with harness.naming(name):
+        with naming(name):
             a, b = x.clone().requires_grad_(), x.double().requires_grad_()
             with mk.use_backend("triton"):
                 ours = loss(a)
@@ -367,9 +360,9 @@ MUTANTS = {
 )
 def test_a_broken_kernel_is_caught(module, mutant, tmp_path):
     before, after = MUTANTS[module][mutant]
-    source = harness.source_of(module)
+    source = source_of(module)
     assert before in source
-    broken = harness.load_source(source.replace(before, after), tmp_path)
+    broken = load_source(source.replace(before, after), tmp_path)
 
     def run_all():
         if module == "augment":
@@ -384,29 +377,14 @@ def test_a_broken_kernel_is_caught(module, mutant, tmp_path):
             x, y = normal(2, 1, 14, 11, 2, seed=1), normal(2, 1, 14, 11, 2, seed=2)
             check_losses(x, y, 20, module=broken)
 
-    with pytest.raises(Exception, match=harness.CAUGHT), np.errstate(all="ignore"):
+    with pytest.raises(Exception, match=CAUGHT), np.errstate(all="ignore"):
         run_all()
 
 
 @needs_triton
-@pytest.mark.skipif(harness.INTERPRETING, reason="it starts the interpreter")
+@outside
 def test_in_the_interpreter(tmp_path):
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider"),
-            *("-c", str(harness.ROOT / "pyproject.toml"), "--rootdir", str(harness.ROOT)),
-            str(Path(__file__)),
-        ],
-        cwd=tmp_path,  # not from the checkout, which would shadow an installed medkern
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stdout[-8000:]
-    passed = re.search(r"(\d+) passed", process.stdout)
-    assert passed is not None, process.stdout
-    assert int(passed[1]) >= 50, process.stdout
+    assert passed_in(start_interpreter(__file__, tmp_path)) >= 50
 
 
 OP_OF = {
@@ -421,7 +399,7 @@ OP_OF = {
 # Bytes per access, where a bin or an odd number of elements rules out 16.
 NARROW = {"slope-bwd-focal-odd": 8, "noise": 8, "fwd-rings": 8}
 POINTERS = {"x", "y", "p", "peak", "grad", "stream", "ring_of", "weight_of", "partial", "out"}
-COMPILED = [(m, name) for m in MUTANTS for name in harness.kernels(m).AOT_VARIANTS]
+COMPILED = [(m, name) for m in MUTANTS for name in kernels(m).AOT_VARIANTS]
 
 
 @ahead
@@ -429,7 +407,7 @@ COMPILED = [(m, name) for m in MUTANTS for name in harness.kernels(m).AOT_VARIAN
 @pytest.mark.parametrize(("module", "name"), COMPILED)
 def test_compiles_without_spills(module, name, arch, record_property, verifies):
     verifies(OP_OF[module, name.split("-")[0]], f"Triton compiled sm_{arch}")
-    code = harness.compiled(name, arch, module)
+    code = compiled(name, arch, module)
     record_property("resources", code.summary())
     assert code.registers <= 128
     assert code.spilled == 0
@@ -446,7 +424,7 @@ def test_compiles_without_spills(module, name, arch, record_property, verifies):
 @pytest.mark.parametrize("module", MUTANTS)
 def test_numbers_are_no_part_of_the_code(module):
     """A spectrum of another size does not compile anew."""
-    made = harness.kernels(module)
+    made = kernels(module)
     for name, kernel in vars(made).items():
         if name.endswith("_kernel"):
             special = [p.name for p in kernel.params if not (p.do_not_specialize or p.is_constexpr)]

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from triton_harness import (
+    CAUGHT,
+    ahead,
+    check,
+    compiled,
+    in_wider_rows,
+    interpreted,
+    kernels,
+    load_source,
+    needs_triton,
+    outside,
+    passed_in,
+    run,
+    source_of,
+    start_interpreter,
+)
 
 import medkern as mk
 from medkern.reference import segmentation as reference
 
+pytestmark = pytest.mark.usefixtures("own_triton_cache")
 
-def _harness():
-    spec = importlib.util.spec_from_file_location(
-        "triton_harness", Path(__file__).with_name("test_triton.py")
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-harness = _harness()
-ahead, interpreted, needs_triton = harness.ahead, harness.interpreted, harness.needs_triton
-check, run, in_wider_rows = harness.check, harness.run, harness.in_wider_rows
-_own_cache = harness._own_cache
 
 FORWARD, BACKWARD = NAMES = ("_segmentation_sums", "_segmentation_sums_backward")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -60,7 +59,7 @@ def calls(logits, target, softmax, ignore=IGNORE):
 
 def check_all(logits, target, softmax, ignore=IGNORE, module=None, expected=None):
     """expected: (logits, target) that have the same results, where they are not these."""
-    module = module or harness.kernels("segmentation")
+    module = module or kernels("segmentation")
     same = expected or (logits, target)
     pairs = zip(calls(logits, target, softmax, ignore), calls(*same, softmax, ignore), strict=True)
     with np.errstate(all="ignore"):
@@ -151,7 +150,7 @@ def test_special_logits(special):
 @interpreted
 @needs_triton
 def test_sums_keep_their_digits():
-    sums = harness.kernels("segmentation").segmentation_sums
+    sums = kernels("segmentation").segmentation_sums
     z = torch.linspace(0, 80, 30)[None, :, None]
     exact = torch.log1p(torch.exp(-z[0, :, 0].double()))
     for x, digits in ((z, 6e-6), (z.double(), 1e-14)):
@@ -191,7 +190,7 @@ def test_the_loss_on_triton():
 @interpreted
 @needs_triton
 def test_what_does_not_fit_is_refused():
-    module = harness.kernels("segmentation")
+    module = kernels("segmentation")
     logits, labels = problem((2, 3, 8))
     with pytest.raises(ValueError, match="shapes do not fit"):
         module.segmentation_sums(logits, labels[:, 1:], True, -1)
@@ -234,9 +233,9 @@ MUTANTS = {
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_kernel_is_caught(mutant, tmp_path):
     before, after = MUTANTS[mutant]
-    source = harness.source_of("segmentation")
+    source = source_of("segmentation")
     assert before in source
-    broken = harness.load_source(source.replace(before, after), tmp_path)
+    broken = load_source(source.replace(before, after), tmp_path)
 
     def run_all():
         check_all(*problem((1, 3, 1100)), True, module=broken)
@@ -251,32 +250,17 @@ def test_a_broken_kernel_is_caught(mutant, tmp_path):
         for softmax in (False, True):
             check_all(*problem((1, 3, 40), torch.float32), softmax, module=broken)
 
-    with pytest.raises(Exception, match=harness.CAUGHT):
+    with pytest.raises(Exception, match=CAUGHT):
         run_all()
 
 
 @needs_triton
-@pytest.mark.skipif(harness.INTERPRETING, reason="it starts the interpreter")
+@outside
 def test_in_the_interpreter(tmp_path):
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider"),
-            *("-c", str(harness.ROOT / "pyproject.toml"), "--rootdir", str(harness.ROOT)),
-            str(Path(__file__)),
-        ],
-        cwd=tmp_path,  # not from the checkout, which would shadow an installed medkern
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stdout[-8000:]
-    passed = re.search(r"(\d+) passed", process.stdout)
-    assert passed is not None, process.stdout
-    assert int(passed[1]) >= len(MUTANTS) + 20, process.stdout
+    assert passed_in(start_interpreter(__file__, tmp_path)) >= len(MUTANTS) + 20
 
 
-CASES = list(harness.kernels("segmentation").AOT_VARIANTS)
+CASES = list(kernels("segmentation").AOT_VARIANTS)
 
 
 @ahead
@@ -284,7 +268,7 @@ CASES = list(harness.kernels("segmentation").AOT_VARIANTS)
 @pytest.mark.parametrize("name", CASES)
 def test_compiles_without_spills(name, arch, record_property, verifies):
     verifies(FORWARD if name.startswith("fwd") else BACKWARD, f"Triton compiled sm_{arch}")
-    code = harness.compiled(name, arch, "segmentation")
+    code = compiled(name, arch, "segmentation")
     record_property("resources", code.summary())
     assert code.registers <= 128
     assert code.spilled == 0
@@ -301,7 +285,7 @@ def test_compiles_without_spills(name, arch, record_property, verifies):
 @ahead
 @pytest.mark.parametrize("softmax", [False, True])
 def test_large_volumes_on_a_gpu(softmax):
-    module = harness.kernels("segmentation")
+    module = kernels("segmentation")
     for kind in (torch.uint8, torch.float32):
         for name, args in calls(*problem((2, 4, 91, 109, 91), kind), softmax):
             on_gpu = (a.cuda() if isinstance(a, torch.Tensor) else a for a in args)
