@@ -7,6 +7,8 @@ files of their own for the rest. How the interpreter is watched: triton_harness.
 from __future__ import annotations
 
 import itertools
+import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
