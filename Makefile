@@ -61,7 +61,7 @@ emulated-sanitize: $(VENV)/.built
 verification: $(VENV)/.built
 	$(BIN)/python -m pytest --verification docs/verification.json \
 	  tests/test_contract.py tests/test_emulated.py tests/test_gpu.py tests/test_gpu_budget.py \
-	  tests/test_triton.py -k 'instruction_set or emulated or budget or triton or gpu'
+	  tests/test_triton*.py -k 'instruction_set or emulated or budget or triton or gpu'
 
 # Bugs planted on purpose, which the tests must notice; about half an hour.
 mutants: $(VENV)/.built

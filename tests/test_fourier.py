@@ -144,6 +144,15 @@ class TestEveryLoss:
             each = loss(a, b, reduction="none")
             assert each.isnan().tolist() == [False, True, False]
 
+    @pytest.mark.parametrize("backend", ["native", "reference"])
+    def test_nan_of_one_image_reaches_the_gradient_of_the_other(self, loss, backend):
+        a, b = pair(2, 1, 6, 8)
+        b[1, 0, 2, 3] = torch.nan
+        got = loss(a.requires_grad_(), b, reduction="none", backend=backend)
+        slope = gradients(got[1], a)[0]
+        assert slope[1].isnan().all()
+        assert not slope[0].isnan().any()
+
     def test_compiles_whole(self, loss):
         a, b = pair(2, 2, 6, 8, dtype=torch.float32)
         compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")

@@ -341,7 +341,7 @@ def test_compiles_without_spills(name, arch, record_property, verifies):
 def test_accesses_are_vectors(name):
     """16 bytes per thread where extents and strides allow it; "tail" has rows of 500 and 250."""
     case = kernels("haar").AOT_VARIANTS[name]
-    code = compiled(name, 90)
+    code = compiled(name, 90, "haar")
     found = {*code.widths("ld"), *code.widths("st")}
     if "tail" in name:
         assert found == {8, 16}
@@ -356,7 +356,9 @@ def test_accesses_are_vectors(name):
 @ahead
 @pytest.mark.parametrize("name", VARIANTS)
 def test_addresses_are_64_bits(name):
-    offsets = re.findall(r"tt\.addptr .*: .*, (?:tensor<[\dx]*x)?(i\d+)", compiled(name, 90).ttir)
+    offsets = re.findall(
+        r"tt\.addptr .*: .*, (?:tensor<[\dx]*x)?(i\d+)", compiled(name, 90, "haar").ttir
+    )
     assert offsets
     assert set(offsets) == {"i64"}
 

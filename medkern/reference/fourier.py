@@ -117,7 +117,12 @@ def slope(
         u, v, valid = _directions(x, y, parameter)
         return torch.where(valid.unsqueeze(-1), -_across(u, v) / _length(x), 0)
     gap = (amplitude(x) - amplitude(y)).unsqueeze(-1)
-    return (gap.sign() if kind == "amplitude_l1" else 2 * gap) * _unit(x)
+    return (_sign(gap) if kind == "amplitude_l1" else 2 * gap) * _unit(x)
+
+
+def _sign(t: Tensor) -> Tensor:
+    """NaN stays; torch takes its sign for 0."""
+    return torch.where(t.isnan(), t, t.sign())
 
 
 def curvature(
@@ -141,7 +146,7 @@ def curvature(
     gap = (amplitude(x) - amplitude(y)).unsqueeze(-1)
     present = (amplitude(x) > 0).unsqueeze(-1)
     if kind == "amplitude_l1":
-        return torch.where(present, gap.sign() * across / length, 0)
+        return torch.where(present, _sign(gap) * across / length, 0)
     return torch.where(present, 2 * (u * _dot(u, along) + gap * across / length), 0)
 
 
