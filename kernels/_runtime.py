@@ -29,6 +29,7 @@ NAMES = {
     torch.uint8: "u8",
     torch.int16: "i16",
     torch.int32: "i32",
+    torch.int64: "i64",
 }
 
 
