@@ -62,6 +62,8 @@ def test_every_sample(name, dtype, monkeypatch, verifies):
     share = {torch.float16: slice(0, None, 2), torch.bfloat16: slice(1, None, 2)}
     samples = list(OPS[name].spec.samples(dtype))
     for sample in samples[share.get(dtype, slice(None))]:
+        if sample.name == "cubic":
+            continue  # 64 taps of 17 channels take seconds: test_triton_warp.py has fewer
         with naming(sample.name):
             check(name, run(launcher_of(name), sample.args), sample.args)
 

@@ -40,7 +40,7 @@ def compose(u: ArrayT, v: ArrayT, *, padding: str = "zeros", backend: str | None
             bfloat16 (both computed in float32), float32, float64, the same for both.
         padding: what u is outside: "zeros": 0, as in VoxelMorph and MONAI; "border": as at the
             border; "reflection".
-        backend: "native" or "reference"; None lets medkern choose.
+        backend: "native", "triton" or "reference"; None lets medkern choose.
 
     Returns:
         [B, D, *space], contiguous.
@@ -145,5 +145,6 @@ _compose: Op = register(
         backward=_compose_backward,
         jvp=_compose_jvp,
         autocast="widest",
+        triton="medkern.kernels.warp:compose",
     )
 )

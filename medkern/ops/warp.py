@@ -52,7 +52,7 @@ def warp(
             as grid_sample's bicubic. Cubic may overshoot.
         padding: "zeros": voxels outside are 0. "border": the nearest voxel. "reflection": about
             the centres of the outermost voxels.
-        backend: "native" or "reference"; None lets medkern choose.
+        backend: "native", "triton" or "reference"; None lets medkern choose.
 
     Returns:
         [B, C, *out] in the image's dtype, contiguous.
@@ -68,7 +68,8 @@ def warp(
     Gradients of any order in image and displacement, forward mode; that of the displacement is 0
     for "nearest", and beyond a border with "border". First derivatives are kernels; those of the
     gradients themselves are torch operations. The result, the image's gradient included, has the
-    same bits for every number of threads, and in every run on a GPU.
+    same bits for every number of threads, and in every run on a GPU, but for that gradient where
+    CUDA's kernels are not installed.
 
     Memory: the output, and where the image has 2 or more channels, or is of half precision, a
     rearranged copy in compute precision of 4 or 8 of its channels. Other strides than contiguous
@@ -308,6 +309,7 @@ _warp: Op = register(
         jvp=warp_jvp,
         autocast="widest",
         dtypes=(*FLOATS, *LABELS),
+        triton="medkern.kernels.warp:warp",
     )
 )
 _warp_transpose: Op = register(
@@ -334,5 +336,6 @@ _warp_slope: Op = register(
         backward=_slope_backward,
         jvp=_slope_jvp,
         autocast="widest",
+        triton="medkern.kernels.warp:warp_slope",
     )
 )
