@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import itertools
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from triton_harness import (
+    CAUGHT,
+    ahead,
+    check,
+    compiled,
+    in_wider_rows,
+    interpreted,
+    kernels,
+    load_source,
+    naming,
+    needs_triton,
+    outside,
+    passed_in,
+    run,
+    source_of,
+    start_interpreter,
+)
 
 import medkern as mk
 from medkern._registry import OPS
 
-
-def _harness():
-    spec = importlib.util.spec_from_file_location(
-        "triton_harness", Path(__file__).with_name("test_triton.py")
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-harness = _harness()
-ahead, interpreted, needs_triton = harness.ahead, harness.interpreted, harness.needs_triton
-check, in_wider_rows, kernels, run = (
-    harness.check,
-    harness.in_wider_rows,
-    harness.kernels,
-    harness.run,
-)
-_own_cache = harness._own_cache
+pytestmark = pytest.mark.usefixtures("own_triton_cache")
 
 PADDINGS = ("zeros", "border", "reflection")
 SHAPES = {  # image, output: rows of several programs; a plane and volumes of less than one
@@ -65,7 +58,7 @@ def problem(shape, out, normalized=False, dtype=torch.float32, field=torch.float
 def check_both(tensors, *how, module=None):
     launchers = (module or kernels("warp")).LAUNCHERS
     for name, args in (("warp", (*tensors[1:], *how)), ("_warp_slope", (*tensors, *how))):
-        with harness.naming(f"{name} {how}"):
+        with naming(f"{name} {how}"):
             check(name, run(launchers[name], args), args)
 
 
@@ -204,9 +197,9 @@ MUTANTS = {
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_kernel_is_caught(mutant, tmp_path, monkeypatch):
     before, after = MUTANTS[mutant]
-    source = harness.source_of("warp")
+    source = source_of("warp")
     assert before in source
-    broken = harness.load_source(source.replace(before, after), tmp_path)
+    broken = load_source(source.replace(before, after), tmp_path)
     monkeypatch.setattr(broken, "_share", lambda channels, tiles: min(channels, 2))
 
     def run_all():
@@ -215,34 +208,14 @@ def test_a_broken_kernel_is_caught(mutant, tmp_path, monkeypatch):
             check_both(problem((1, 1, 4, 5), (5, 5)), "cubic", padding, False, module=broken)
         check_both(problem((1, 1, 3, 4, 3), (2, 3, 4)), "linear", "zeros", False, module=broken)
 
-    with pytest.raises(Exception, match=harness.CAUGHT):
+    with pytest.raises(Exception, match=CAUGHT):
         run_all()
 
 
 @needs_triton
-@pytest.mark.skipif(harness.INTERPRETING, reason="it starts the interpreter")
+@outside
 def test_in_the_interpreter(tmp_path):
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider"),
-            *("-c", str(harness.ROOT / "pyproject.toml"), "--rootdir", str(harness.ROOT)),
-            str(Path(__file__)),
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.returncode == 0, process.stdout[-8000:]
-    passed = re.search(r"(\d+) passed", process.stdout)
-    assert passed is not None, process.stdout
-    assert int(passed[1]) >= len(MUTANTS) + 25, process.stdout
-
-
-@functools.cache
-def compiled(name, arch):
-    return harness.compiled(name, arch, "warp")
+    assert passed_in(start_interpreter(__file__, tmp_path)) >= len(MUTANTS) + 25
 
 
 @ahead
@@ -252,7 +225,7 @@ def test_compiles(name, arch, record_property, verifies):
     ops = {"fwd-compose": "compose", "fwd": "warp", "bwd": "_warp_slope"}
     op = next(op for start, op in ops.items() if name.startswith(start))
     verifies(op, f"Triton compiled sm_{arch}")
-    code = compiled(name, arch)
+    code = compiled(name, arch, "warp")
     record_property("resources", code.summary())
     assert code.registers <= 144
     assert code.spilled <= (8 if arch == 80 else 0)  # one address, outside the loops over taps
