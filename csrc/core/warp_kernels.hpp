@@ -267,6 +267,13 @@ struct WarpRun {
                                  const Taps& taps, int64_t k, V grad) {
     const auto counts = [](C weight) { return weight < C{} || weight > C{}; };  // NaN does not
     if (taps.lost[k]) return;
+    // Read before the loops: inside, GCC 12 loses all taps of cubic warps at -O1 and -O2 (ivopts).
+    C along[T];
+    int64_t step[T];
+    for (int x = 0; x < T; ++x) {
+      along[x] = taps.weight[2][x][k];
+      step[x] = taps.offset[2][x][k];
+    }
     for (int z = 0; z < depth; ++z) {
       const C by = taps.weight[0][z][k];
       if (!counts(by)) continue;
@@ -277,9 +284,7 @@ struct WarpRun {
         const V part = (by * across) * grad;
         C* row = sums + taps.offset[0][z][k] + taps.offset[1][y][k];
         for (int x = 0; x < T; ++x) {
-          const C along = taps.weight[2][x][k];
-          C* to = row + taps.offset[2][x][k];
-          if (counts(along)) write(to, read(to) + along * part);
+          if (counts(along[x])) write(row + step[x], read(row + step[x]) + along[x] * part);
         }
       }
     }
