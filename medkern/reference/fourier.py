@@ -64,7 +64,7 @@ def spectrum_loss(
         bins = torch.where(valid, 1 - (u * v).sum(-1), 0)
     else:
         gap = amplitude(x) - amplitude(y)
-        bins = gap.abs() if kind == "amplitude_l1" else gap.square()
+        bins = gap * _sign(gap.detach()) if kind == "amplitude_l1" else gap.square()
     return (bins * column_counts(x, width)).sum((2, 3))
 
 
