@@ -68,7 +68,7 @@ class StopAt(Watcher):
     def step(self, losses: dict[str, float]) -> None:
         self.left -= 1
         if self.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 # The loop.
