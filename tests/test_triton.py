@@ -28,6 +28,7 @@ from triton_harness import (
     interpreted,
     kernels,
     launcher_of,
+    load_broken,
     load_source,
     naming,
     needs_triton,
@@ -230,10 +231,7 @@ GATE_MUTANTS = {
 @needs_triton
 @pytest.mark.parametrize("mutant", GATE_MUTANTS)
 def test_broken_gates_are_caught(mutant, tmp_path):
-    before, after = GATE_MUTANTS[mutant]
-    source = source_of("convlstm")
-    assert before in source
-    broken = load_source(source.replace(before, after), tmp_path)
+    broken = load_broken("convlstm", GATE_MUTANTS[mutant], tmp_path)
 
     def run_all():
         for name in ("convlstm_gates", "_convlstm_gates_backward"):
@@ -277,10 +275,7 @@ MUTANTS = {
 @needs_triton
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_kernel_is_caught(mutant, tmp_path, monkeypatch):
-    before, after = MUTANTS[mutant]
-    source = source_of("haar")
-    assert before in source
-    broken = load_source(source.replace(before, after), tmp_path)
+    broken = load_broken("haar", MUTANTS[mutant], tmp_path)
     few_blocks(broken, monkeypatch)
     x = torch.randint(0, 3, (1, 3, 5, 37), generator=torch.Generator().manual_seed(3)).float()
     pixels = x[..., :5].contiguous(memory_format=torch.channels_last)

@@ -20,13 +20,12 @@ from triton_harness import (
     interpreted,
     kernels,
     launcher_of,
-    load_source,
+    load_broken,
     naming,
     needs_triton,
     outside,
     passed_in,
     run,
-    source_of,
     start_interpreter,
 )
 
@@ -274,10 +273,7 @@ MUTANTS = {
 @needs_triton
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_kernel_is_caught(mutant, tmp_path):
-    before, after = MUTANTS[mutant]
-    source = source_of("fourier_epilogue")
-    assert before in source
-    broken = load_source(source.replace(before, after), tmp_path)
+    broken = load_broken("fourier_epilogue", MUTANTS[mutant], tmp_path)
 
     def run_all():
         check_both(problem(3, 5, 5, (129,)), kernels=broken)

@@ -15,12 +15,11 @@ from triton_harness import (
     in_wider_rows,
     interpreted,
     kernels,
-    load_source,
+    load_broken,
     needs_triton,
     outside,
     passed_in,
     run,
-    source_of,
     start_interpreter,
 )
 
@@ -232,10 +231,7 @@ MUTANTS = {
 @needs_triton
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_kernel_is_caught(mutant, tmp_path):
-    before, after = MUTANTS[mutant]
-    source = source_of("segmentation")
-    assert before in source
-    broken = load_source(source.replace(before, after), tmp_path)
+    broken = load_broken("segmentation", MUTANTS[mutant], tmp_path)
 
     def run_all():
         check_all(*problem((1, 3, 1100)), True, module=broken)

@@ -15,13 +15,12 @@ from triton_harness import (
     in_wider_rows,
     interpreted,
     kernels,
-    load_source,
+    load_broken,
     naming,
     needs_triton,
     outside,
     passed_in,
     run,
-    source_of,
     start_interpreter,
 )
 
@@ -196,10 +195,7 @@ MUTANTS = {
 @needs_triton
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_kernel_is_caught(mutant, tmp_path, monkeypatch):
-    before, after = MUTANTS[mutant]
-    source = source_of("warp")
-    assert before in source
-    broken = load_source(source.replace(before, after), tmp_path)
+    broken = load_broken("warp", MUTANTS[mutant], tmp_path)
     monkeypatch.setattr(broken, "_share", lambda channels, tiles: min(channels, 2))
 
     def run_all():

@@ -76,6 +76,13 @@ def load_source(source: str, folder: Path, name: str = "medkern_variant") -> Any
     return module
 
 
+def load_broken(name: str, mutant: tuple[str, str], folder: Path) -> Any:
+    """Kernels in which a part of the source is replaced."""
+    source = source_of(name)
+    assert mutant[0] in source
+    return load_source(source.replace(*mutant), folder)
+
+
 def canary(dtype: torch.dtype) -> float | int:
     return float("nan") if dtype.is_floating_point else torch.iinfo(dtype).max
 
