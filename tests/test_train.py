@@ -220,9 +220,17 @@ def test_a_file_that_is_no_checkpoint(tmp_path):
 # Stopping.
 
 
-def test_the_second_signal_is_not_held_back():
+@pytest.fixture
+def interruptible():
+    """SIGINT as in the foreground: a shell has processes in its background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_second_signal_is_not_held_back(interruptible):
     with stop_requests() as stop:
-        signal.raise_signal(signal.SIGINT)  # to this thread: another would let it come later
+        signal.raise_signal(signal.SIGINT)
         assert stop.number == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
