@@ -23,6 +23,7 @@ from triton_harness import (
     load_broken,
     naming,
     needs_triton,
+    normal,
     outside,
     passed_in,
     run,
@@ -39,11 +40,6 @@ FORWARD, BACKWARD = "fourier_epilogue", "_fourier_epilogue_backward"
 
 def module() -> Any:
     return kernels("fourier_epilogue")
-
-
-def normal(*shape, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def problem(batch, inputs, outputs, space, dtype=torch.float32):

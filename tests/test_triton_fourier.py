@@ -21,6 +21,7 @@ from triton_harness import (
     load_broken,
     naming,
     needs_triton,
+    normal,
     outside,
     passed_in,
     run,
@@ -43,11 +44,6 @@ HOW = [(kind, 0.3 if kind == "phase" else 1.0, False) for kind in KINDS] + [
     ("focal", 2.0, True),
     ("focal", 1.5, False),
 ]
-
-
-def normal(*shape, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def check_losses(x, y, width, hows=HOW, peak=None, module=None):

@@ -18,6 +18,7 @@ from triton_harness import (
     load_broken,
     naming,
     needs_triton,
+    normal,
     outside,
     passed_in,
     run,
@@ -36,11 +37,6 @@ SHAPES = {  # image, output: rows of several programs; a plane and volumes of le
     "volume": ((2, 3, 3, 5, 6), (2, 6, 7)),
     "thin": ((1, 1, 1, 1, 3), (1, 2, 3)),
 }
-
-
-def normal(*shape, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def problem(shape, out, normalized=False, dtype=torch.float32, field=torch.float32):

@@ -102,6 +102,11 @@ def among(at: np.ndarray, known: np.ndarray) -> np.ndarray:
     return known[np.searchsorted(known, at).clip(max=len(known) - 1)] == at
 
 
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
 def surrounded(t: Tensor) -> Tensor:
     """A copy with the same strides whose gaps and surroundings are canaries."""
     margin = 64

@@ -2,8 +2,7 @@
 //   fourier_loss_kernels.hpp    losses on half spectra, and their gradients
 //   fourier_noise_kernels.hpp   amplitude jitter: a half spectrum times noise made in registers
 //   fourier_modes_kernels.hpp   truncated transforms: the lowest modes alone
-//   fourier_pack_kernels.hpp    the inverse of a half spectrum as one complex transform of half the
-//   width
+//   fourier_pack_kernels.hpp    the inverse of a half spectrum, as a transform of half the width
 //
 // A half spectrum is [images, height, columns = width / 2 + 1] pairs (real, imaginary), contiguous,
 // of real images [height, width]. float32 and float64.
@@ -71,10 +70,10 @@ MEDKERN_INLINE int64_t noise_scratch(int64_t width) { return 4 * noise_groups(wi
 
 // For an even width, the spectrum [images, H, W / 2] pairs of complex images whose pairs are
 // neighbouring pixels: one complex transform, without a factor, makes of it the images
-//     out_hw = Re sum_kl m_l S_kl e^(2 pi i (k h / H + l w / W)),  m_l = edge for l = 0 and l = W /
-//     2,
-// else inside. With a = m S_kl, b = m S_(-k)(W / 2 - l), e = a + conj b, d = a - conj b, it is
-// (e + i d e^(2 pi i l / W)) / 2; in the column 0 the two outer columns of S meet.
+//     out_hw = Re sum_kl m_l S_kl e^(2 pi i (k h / H + l w / W)),
+// m_l = edge in the first and the last column, else inside. With a = m S_kl, b = m S_(-k)(W / 2 -
+// l), e = a + conj b, d = a - conj b, a packed bin is (e + i d e^(2 pi i l / W)) / 2; in its column
+// 0 the two outer columns of S meet.
 struct PackProblem {
   int64_t images = 0, height = 0, width = 0;
   const void* spectrum = nullptr;
