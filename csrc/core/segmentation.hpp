@@ -9,7 +9,7 @@
 // class, else 0; with one class, label 1 is that class and label 0 is none.
 //
 // For g [batch, classes, 7], the gradients of the sums, and a_k = g_0 y_k + g_1 + 2 g_2 p_k,
-//     softmax: dz_j = p_j (a_j + sum_k (g_5k y_k - p_k a_k)) - g_5j y_j
+//     softmax: dz_j = v_j - p_j sum_k v_k, v_k = p_k a_k - g_5k y_k
 //     sigmoid: dz   = p (1 - p) a + g_5 (p - y).
 //
 // float16, bfloat16 and float32 logits compute in float32, float64 in float64. Sums: in 64-byte
@@ -78,9 +78,10 @@ MEDKERN_INLINE int64_t segmentation_blocks(const SegmentationProblem& p) {
   return p.batch * segmentation_blocks_per_sample(p);
 }
 
-// Logits, probabilities and targets of a tile, and the sums of a block in lanes.
+// Logits, probabilities and targets of a tile, a vector of slopes, and the sums of a block in
+// lanes.
 MEDKERN_INLINE size_t segmentation_scratch(const SegmentationProblem& p) {
-  const int64_t values = 3 * kSegmentationTile + (kSegmentationSums - 1) * kSegmentationLanes;
+  const int64_t values = 3 * kSegmentationTile + kSegmentationSums * kSegmentationLanes;
   return static_cast<size_t>(p.classes * values) * sizeof(double);
 }
 

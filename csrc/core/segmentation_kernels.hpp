@@ -15,8 +15,9 @@ struct SegmentationTile {
   int64_t sample, first, count, padded;
   const C *z, *y;
   int64_t z_step, y_step;
-  C* p;
+  C *p, *slopes;
   const typename ExpConstants<C>::Integer* label;
+  bool ignores;  // some voxels have no label, or there are none
 };
 
 // Z: storage type of the logits and of their gradient.
@@ -126,15 +127,41 @@ struct SegmentationRun {
     return largest;
   }
 
-  // exp(z_k - largest) of lanes from i on into the rows of p; their sum over the classes.
-  static MEDKERN_INLINE V exponentials(const Problem& p, const Tile& t, int64_t i, V largest) {
-    V total{};
+  // The logit of the label's class at lanes i.
+  static MEDKERN_INLINE V labelled_logit(const Problem& p, const Tile& t, int64_t i) {
+    const Integers label = load_raw<Integers>(t.label + i);
+    V chosen{};
     for (int64_t k = 0; k < p.classes; ++k) {
-      const V e = exp_of_negative<C>(load<C>(t.z + k * t.z_step + i) - largest);
-      store(t.p + k * row + i, e);
-      total += e;
+      const Integer mine = static_cast<Integer>(k) + first_label(p);
+      chosen = label == mine ? load<C>(t.z + k * t.z_step + i) : chosen;
     }
-    return total;
+    return chosen;
+  }
+
+  // The largest logits of a tile, exp(z_k - largest) in the rows of p, and their sums over the
+  // classes. Row by row: of a voxel after the other they would wait for each other.
+  static void exponentials(const Problem& p, const Tile& t, C* largest, C* total) {
+    for (int64_t i = 0; i < t.padded; i += lanes) {
+      store(largest + i, largest_logit(p, t, i));
+      store(total + i, V{});
+    }
+    for (int64_t k = 0; k < p.classes; ++k) {
+      for (int64_t i = 0; i < t.padded; i += lanes) {
+        const V e = exp_of_negative<C>(load<C>(t.z + k * t.z_step + i) - load<C>(largest + i));
+        store(t.p + k * row + i, e);
+        store(total + i, load<C>(total + i) + e);
+      }
+    }
+  }
+
+  // Zeros in the rows of p where a voxel does not count, whatever its logits are.
+  static void clear_ignored(const Problem& p, const Tile& t) {
+    for (int64_t k = 0; k < p.classes; ++k) {
+      for (int64_t i = 0; i < t.padded; i += lanes) {
+        C* q = t.p + k * row + i;
+        store(q, load_raw<Integers>(t.label + i) == ignored ? V{} : load<C>(q));
+      }
+    }
   }
 
   // p = sigmoid(z), and -log p(-z) less its linear part: log(1 + exp(-|z|)).
@@ -145,8 +172,9 @@ struct SegmentationRun {
     return (z < C{} ? e : V{} + C{1}) * inverse;
   }
 
-  // One class of a tile. `terms(k, i, z)` gives p and the parts of the cross-entropy at lanes i:
-  // constant, and what y multiplies.
+  // One class of a tile. `terms(i, times_y, entropy)` gives p and its share of the cross-entropy at
+  // lanes i, both 0 where a voxel does not count; times_y(v) is v times the target, 0 where that
+  // is.
   template <bool labels, class Terms>
   static MEDKERN_INLINE void sum_class(const Problem& p, const Tile& t, int64_t k, double* totals,
                                        const Terms& terms) {
@@ -157,23 +185,24 @@ struct SegmentationRun {
       for (int part = 0; part < parts; ++part) {
         const int64_t i = start + part * lanes;
         const Integers label = load_raw<Integers>(t.label + i);
-        V constant, slope;
-        V q = terms(i, load<C>(t.z + k * t.z_step + i), constant, slope);
-        q = label == ignored ? V{} : q;
-        constant = label == ignored ? V{} : constant;
-        mass.part[part] += q;
-        squares.part[part] += q * q;
+        V entropy;
         if constexpr (labels) {
-          product.part[part] += label == mine ? q : V{};
-          target.part[part] += label == mine ? V{} + C{1} : V{};
-          surprise.part[part] += constant + (label == mine ? slope : V{});
+          const auto times_y = [&](V v) { return label == mine ? v : V{}; };
+          const V q = terms(i, times_y, entropy);
+          mass.part[part] += q;
+          squares.part[part] += q * q;
+          product.part[part] += times_y(q);
+          target.part[part] += times_y(V{} + C{1});
         } else {
           const V y = load<C>(t.y + k * t.y_step + i);
+          const V q = terms(i, [&](V v) { return y == C{} ? V{} : y * v; }, entropy);
+          mass.part[part] += q;
+          squares.part[part] += q * q;
           product.part[part] += q * y;
           target.part[part] += y;
           target_squares.part[part] += y * y;
-          surprise.part[part] += constant + (y == C{} ? V{} : y * slope);
         }
+        surprise.part[part] += entropy;
       }
     }
     const LaneSums<C>* sums[columns] = {
@@ -181,93 +210,115 @@ struct SegmentationRun {
     for (int c = 0; c < columns; ++c) sums[c]->add_to(totals + c * kSegmentationLanes);
   }
 
-  template <bool softmax, bool labels>
-  static void sum_tile(const Problem& p, const Tile& t, double* totals) {
-    constexpr int64_t stride = columns * kSegmentationLanes;
-    if constexpr (softmax) {
-      alignas(64) C largest[row], scale[row], log_total[row];
-      for (int64_t i = 0; i < t.padded; i += lanes) {
-        const V top = largest_logit(p, t, i), total = exponentials(p, t, i, top);
-        store(largest + i, top);
-        store(scale + i, V{} + C{1} / total);
-        store(log_total + i, log_of_positive<C>(total));
-      }
-      for (int64_t k = 0; k < p.classes; ++k) {
-        sum_class<labels>(p, t, k, totals + k * stride, [&](int64_t i, V z, V& constant, V& slope) {
-          constant = V{};
-          slope = (load<C>(largest + i) - z) + load<C>(log_total + i);
-          return load<C>(t.p + k * row + i) * load<C>(scale + i);
-        });
-      }
-    } else {
-      for (int64_t k = 0; k < p.classes; ++k) {
-        sum_class<labels>(p, t, k, totals + k * stride, [&](int64_t, V z, V& constant, V& slope) {
-          V log_part;
-          const V q = sigmoid(z, log_part);
-          constant = (z > C{} ? z : V{}) + log_part;
-          slope = -z;
-          return q;
-        });
-      }
+  // -log p_k = (largest - z_k) + log_total; labels need it of their own class alone.
+  template <bool labels>
+  static void sum_softmax(const Problem& p, const Tile& t, double* totals) {
+    alignas(64) C largest[row], total[row], scale[row], surprise[row];
+    exponentials(p, t, largest, total);
+    for (int64_t i = 0; i < t.padded; i += lanes) {
+      const V sum = load<C>(total + i), log_total = log_of_positive<C>(sum);
+      store(scale + i, load_raw<Integers>(t.label + i) == ignored ? V{} : C{1} / sum);
+      const V below = labels ? load<C>(largest + i) - labelled_logit(p, t, i) : V{};
+      store(surprise + i, labels ? below + log_total : log_total);
+    }
+    if (t.ignores) clear_ignored(p, t);
+    for (int64_t k = 0; k < p.classes; ++k) {
+      const auto terms = [&](int64_t i, const auto& times_y, V& entropy) {
+        if constexpr (labels) {
+          entropy = times_y(load<C>(surprise + i));
+        } else {
+          const V below = load<C>(largest + i) - load<C>(t.z + k * t.z_step + i);
+          entropy = times_y(below + load<C>(surprise + i));
+        }
+        return load<C>(t.p + k * row + i) * load<C>(scale + i);
+      };
+      sum_class<labels>(p, t, k, totals + k * columns * kSegmentationLanes, terms);
+    }
+  }
+
+  template <bool labels>
+  static void sum_sigmoid(const Problem& p, const Tile& t, double* totals) {
+    for (int64_t k = 0; k < p.classes; ++k) {
+      const auto terms = [&](int64_t i, const auto& times_y, V& entropy) {
+        const Integers skip = load_raw<Integers>(t.label + i) == ignored;
+        const V z = load<C>(t.z + k * t.z_step + i);
+        V log_part;
+        const V q = sigmoid(z, log_part), constant = (z > C{} ? z : V{}) + log_part;
+        entropy = (skip ? V{} : constant) + times_y(-z);
+        return skip ? V{} : q;
+      };
+      sum_class<labels>(p, t, k, totals + k * columns * kSegmentationLanes, terms);
     }
   }
 
   // y of class k times `value`, at lanes i.
   template <bool labels>
-  static MEDKERN_INLINE V times_target(const Tile& t, int64_t k, Integer mine, int64_t i, C value) {
-    if constexpr (labels) return load_raw<Integers>(t.label + i) == mine ? V{} + value : V{};
+  static MEDKERN_INLINE V times_target(const Problem& p, const Tile& t, int64_t k, int64_t i,
+                                       V value) {
+    const Integer mine = static_cast<Integer>(k) + first_label(p);
+    if constexpr (labels) return load_raw<Integers>(t.label + i) == mine ? value : V{};
     return load<C>(t.y + k * t.y_step + i) * value;
+  }
+
+  // With v_j = p_j (g_1 + 2 g_2 p_j) + y_j (g_0 p_j - g_5) the gradient is v_j - p_j sum_k v_k.
+  template <bool labels>
+  static void differentiate_softmax(const Problem& p, const Tile& t, const C* weights) {
+    alignas(64) C largest[row], total[row];
+    exponentials(p, t, largest, total);
+    for (int64_t i = 0; i < t.padded; i += lanes) {
+      const V scale = C{1} / load<C>(total + i);
+      V sum{};
+      for (int64_t k = 0; k < p.classes; ++k) {
+        const C* g = weights + k * kSegmentationSums;
+        const V q = load<C>(t.p + k * row + i) * scale;
+        const V v =
+            q * (g[1] + (g[2] + g[2]) * q) + times_target<labels>(p, t, k, i, g[0] * q - g[5]);
+        store(t.slopes + k * lanes, v);
+        sum += v;
+      }
+      const V back = scale * sum;
+      for (int64_t k = 0; k < p.classes; ++k) {
+        C* q = t.p + k * row + i;
+        store(q, load<C>(t.slopes + k * lanes) - load<C>(q) * back);
+      }
+    }
+  }
+
+  template <bool labels>
+  static void differentiate_sigmoid(const Problem& p, const Tile& t, const C* weights) {
+    for (int64_t i = 0; i < t.padded; i += lanes) {
+      for (int64_t k = 0; k < p.classes; ++k) {
+        const C* g = weights + k * kSegmentationSums;
+        V unused;
+        const V q = sigmoid(load<C>(t.z + k * t.z_step + i), unused);
+        const V a = times_target<labels>(p, t, k, i, V{} + g[0]) + (g[1] + (g[2] + g[2]) * q);
+        const V error = q - times_target<labels>(p, t, k, i, V{} + C{1});
+        store(t.p + k * row + i, q * (C{1} - q) * a + g[5] * error);
+      }
+    }
   }
 
   // The gradient takes the place of the probabilities in the tile.
   template <bool softmax, bool labels>
   static void differentiate_tile(const Problem& p, const Tile& t) {
     const C* weights = static_cast<const C*>(p.weights) + t.sample * p.classes * kSegmentationSums;
-    const Integer first = first_label(p);
-    for (int64_t i = 0; i < t.padded; i += lanes) {
-      const Integers skip = load_raw<Integers>(t.label + i) == ignored;
-      if constexpr (softmax) {
-        const V scale = C{1} / exponentials(p, t, i, largest_logit(p, t, i));
-        V shift{};
-        for (int64_t k = 0; k < p.classes; ++k) {
-          const C* g = weights + k * kSegmentationSums;
-          const Integer mine = static_cast<Integer>(k) + first;
-          const V q = load<C>(t.p + k * row + i) * scale;
-          const V a = times_target<labels>(t, k, mine, i, g[0]) + (g[1] + (g[2] + g[2]) * q);
-          shift += times_target<labels>(t, k, mine, i, g[5]) - q * a;
-          store(t.p + k * row + i, q);
-        }
-        for (int64_t k = 0; k < p.classes; ++k) {
-          const C* g = weights + k * kSegmentationSums;
-          const Integer mine = static_cast<Integer>(k) + first;
-          const V q = load<C>(t.p + k * row + i);
-          const V a = times_target<labels>(t, k, mine, i, g[0]) + (g[1] + (g[2] + g[2]) * q);
-          const V slope = q * (a + shift) - times_target<labels>(t, k, mine, i, g[5]);
-          store(t.p + k * row + i, skip ? V{} : slope);
-        }
-      } else {
-        for (int64_t k = 0; k < p.classes; ++k) {
-          const C* g = weights + k * kSegmentationSums;
-          const Integer mine = static_cast<Integer>(k) + first;
-          V unused;
-          const V q = sigmoid(load<C>(t.z + k * t.z_step + i), unused);
-          const V a = times_target<labels>(t, k, mine, i, g[0]) + (g[1] + (g[2] + g[2]) * q);
-          const V error = q - times_target<labels>(t, k, mine, i, C{1});
-          const V slope = q * (C{1} - q) * a + g[5] * error;
-          store(t.p + k * row + i, skip ? V{} : slope);
-        }
-      }
-    }
+    softmax ? differentiate_softmax<labels>(p, t, weights)
+            : differentiate_sigmoid<labels>(p, t, weights);
+    if (t.ignores) clear_ignored(p, t);
   }
 
-  // Scratch of a thread: [classes, row] of p, z and y, then the sums of a block in lanes.
+  // Scratch of a thread: [classes, row] of p, z and y, a vector of slopes for each class, then the
+  // sums of a block in lanes.
   struct Scratch {
-    C *p, *z, *y;
+    C *p, *z, *y, *slopes;
     double* totals;
 
     Scratch(const Problem& problem, void* bytes)
-        : p(static_cast<C*>(bytes)), z(p + problem.classes * row), y(z + problem.classes * row) {
-      totals = static_cast<double*>(bytes) + 3 * problem.classes * row;
+        : p(static_cast<C*>(bytes)),
+          z(p + problem.classes * row),
+          y(z + problem.classes * row),
+          slopes(y + problem.classes * row) {
+      totals = static_cast<double*>(bytes) + problem.classes * (3 * row + kSegmentationLanes);
     }
   };
 
@@ -278,6 +329,7 @@ struct SegmentationRun {
     alignas(64) Integer label[row] = {};
     Tile t;
     t.p = scratch.p;
+    t.slopes = scratch.slopes;
     t.label = label;
     const int64_t per_sample = segmentation_blocks_per_sample(p);
     t.sample = block / per_sample;
@@ -296,6 +348,7 @@ struct SegmentationRun {
         read_values(p, t, scratch.y);
       }
       for (int64_t i = t.count; i < t.padded; ++i) label[i] = ignored;
+      t.ignores = valid - invalid < t.padded;
       body(t, invalid, valid);
     }
   }
@@ -308,7 +361,8 @@ struct SegmentationRun {
       for (int64_t i = 0; i < lane_sums; ++i) scratch.totals[i] = 0;
       int64_t wrong = 0, counted = 0;
       each_tile<labels>(p, block, scratch, [&](const Tile& t, int64_t invalid, int64_t valid) {
-        sum_tile<softmax, labels>(p, t, scratch.totals);
+        softmax ? sum_softmax<labels>(p, t, scratch.totals)
+                : sum_sigmoid<labels>(p, t, scratch.totals);
         wrong += invalid;
         counted += valid;
       });

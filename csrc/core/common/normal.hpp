@@ -8,8 +8,7 @@
 namespace medkern::MEDKERN_ISA {
 
 // For a >= 0, Phi(-a) = exp(-a^2 / 2) P(t) / (a + 4) with t = (a - 4) / (a + 4), where P is the
-// polynomial of least relative error up to `largest`, beyond which the exponential counts as 0. exp
-// r = 1 + r + r^2 (1/2! + r/3! + ...).
+// polynomial of least relative error up to `largest`, beyond which the exponential counts as 0.
 template <class C>
 struct NormalConstants;
 template <>
@@ -22,8 +21,6 @@ struct NormalConstants<float> {
       -0.0035184755438915481f,   0.00157546084397066023f, 0.000193158530973744066f,
       -0.000125689933358592295f,
   };
-  static constexpr float exp_series[] = {1 / 2.0f,   1 / 6.0f,   1 / 24.0f,
-                                         1 / 120.0f, 1 / 720.0f, 1 / 5040.0f};
 };
 template <>
 struct NormalConstants<double> {
@@ -39,10 +36,6 @@ struct NormalConstants<double> {
       -7.72038317779319636e-8,  1.60030332136976177e-8,  1.4599932997868333e-8,
       -3.18928042029489433e-10, -1.18738646103351264e-9,
   };
-  static constexpr double exp_series[] = {
-      inverse_factorial(2),  inverse_factorial(3),  inverse_factorial(4),  inverse_factorial(5),
-      inverse_factorial(6),  inverse_factorial(7),  inverse_factorial(8),  inverse_factorial(9),
-      inverse_factorial(10), inverse_factorial(11), inverse_factorial(12), inverse_factorial(13)};
 };
 
 // With a = |x|, cut off: the exponential exp(-a^2 / 2), and Phi(-a) divided by it.
@@ -71,7 +64,7 @@ struct NormalTail {
     const Bits power = (reinterpret_cast<Bits>(shifted) << E::mantissa) +
                        (typename E::Bits{E::bias} << E::mantissa);
     const auto scale = reinterpret_cast<Vec<C>>(power);
-    const Vec<C> q = multiply_add(r * r, polynomial(NormalConstants<C>::exp_series, r), r);
+    const Vec<C> q = multiply_add(r * r, polynomial(E::c, r), r);
     return x < E::lowest ? Vec<C>{} : multiply_add(scale, q, scale);
   }
 
