@@ -16,10 +16,14 @@ list(FILTER family_sources EXCLUDE REGEX "dispatch\\.cpp$")
 
 # Sanitized kernels are tested, not timed: optimising them takes minutes, and so does compiling those
 # that no C++ test runs. Under ThreadSanitizer only those that have threads of their own matter.
+# UndefinedBehaviorSanitizer doubles the time to compile and sees the same source in every variant:
+# the baseline alone has it.
 set(isa_optimisation -O3)
+add_library(medkern_variant INTERFACE)
 set(has_numeric_tests ON)
 if(MEDKERN_SANITIZE)
   set(isa_optimisation -O1)
+  target_compile_options(medkern_variant INTERFACE -fno-sanitize=undefined)
   set(tested euclidean geodesic haar warp)
   if(MEDKERN_SANITIZE STREQUAL "thread")
     set(has_numeric_tests OFF)
@@ -31,11 +35,17 @@ if(MEDKERN_SANITIZE)
   list(FILTER family_sources INCLUDE REGEX "/(${tested})\\.cpp$")
 endif()
 
+# GCC 12's SLP vectoriser fuses complex products into fmsubadd though contraction is off.
+set_source_files_properties(csrc/isa/fourier.cpp PROPERTIES COMPILE_OPTIONS -fno-tree-slp-vectorize)
+
 add_library(medkern_kernels STATIC csrc/isa/dispatch.cpp)
 target_link_libraries(medkern_kernels PUBLIC medkern_flags)
 foreach(isa IN LISTS isa_variants)
   add_library(medkern_${isa} OBJECT ${family_sources})
   target_link_libraries(medkern_${isa} PRIVATE medkern_flags)
+  if(NOT isa STREQUAL "baseline")
+    target_link_libraries(medkern_${isa} PRIVATE medkern_variant)
+  endif()
   target_compile_definitions(medkern_${isa} PRIVATE MEDKERN_ISA=${isa})
   target_compile_options(medkern_${isa} PRIVATE ${isa_optimisation} ${isa_flags_${isa}})
   target_sources(medkern_kernels PRIVATE $<TARGET_OBJECTS:medkern_${isa}>)
