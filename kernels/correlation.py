@@ -325,24 +325,10 @@ def correlation_sums_backward(
     return out
 
 
-def half_spectrum(x: Tensor) -> Tensor:
-    """torch's transform, as on every backend."""
-    _runtime.check("correlation", x)
-    return reference.half_spectrum(x).contiguous()
-
-
-def half_spectrum_adjoint(s: Tensor, last: int) -> Tensor:
-    """torch's transform, as on every backend."""
-    _runtime.check("correlation", s)
-    return reference.half_spectrum_adjoint(s, last).contiguous()
-
-
 # The function of each registered op, with the very arguments of the op.
 LAUNCHERS: dict[str, Callable[..., Tensor]] = {
     "_correlation_sums": correlation_sums,
     "_correlation_sums_backward": correlation_sums_backward,
-    "_half_spectrum": half_spectrum,
-    "_half_spectrum_adjoint": half_spectrum_adjoint,
 }
 
 

@@ -397,22 +397,8 @@ def spectrum_loss_backward(
     return out
 
 
-def rfft2(x: Tensor) -> Tensor:
-    """torch's transform, as on every backend."""
-    _runtime.check("fourier", x)
-    return reference.rfft2(x).contiguous()
-
-
-def rfft2_adjoint(spectrum: Tensor, width: int) -> Tensor:
-    """torch's transform, as on every backend."""
-    _runtime.check("fourier", spectrum)
-    return reference.rfft2_adjoint(spectrum, width).contiguous()
-
-
 # The function of each registered op, with the very arguments of the op.
 LAUNCHERS: dict[str, Callable[..., Tensor]] = {
-    "_rfft2": rfft2,
-    "_rfft2_adjoint": rfft2_adjoint,
     "_spectrum_loss": spectrum_loss,
     "_spectrum_loss_backward": spectrum_loss_backward,
 }

@@ -42,7 +42,12 @@ UNBATCHED = {
     "_fourier_epilogue_backward": {3, 4},
 }
 # Of torch's own convolutions and transforms, which round otherwise with another number of threads.
-ROUNDED_BY_TORCH = {"_amplitude_jitter", "_convlstm_backward", "_rfft2", "_rfft2_adjoint"}
+ROUNDED_BY_TORCH = {
+    "_amplitude_jitter",
+    "_convlstm_backward",
+    "_half_spectrum",
+    "_half_spectrum_adjoint",
+}
 TRACED = {"contiguous", "transposed", "expanded", "empty", "size"}
 PUBLIC = [op for op in OPS.values() if op.spec.public]
 DIFFERENTIABLE = [op for op in OPS.values() if op.spec.differentiable]

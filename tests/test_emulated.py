@@ -49,7 +49,7 @@ ROUNDED = {
     "_amplitude_jitter",
     "_convlstm_gates_backward",
     "_fourier_epilogue_backward",
-    "_rfft2_adjoint",
+    "_half_spectrum_adjoint",
     "convlstm_gates",
     "fourier_epilogue",
 }

@@ -8,6 +8,7 @@ import torch
 
 import medkern as mk
 from medkern.reference import fourier as reference
+from medkern.reference.half_spectrum import half_spectrum
 
 HALVES = (torch.float16, torch.bfloat16)
 SHAPES = [(2, 3, 16, 20), (1, 2, 9, 7), (3, 1, 5, 8), (2, 2, 1, 6), (2, 1, 4, 1)]
@@ -229,7 +230,7 @@ def test_parseval():
         a, b = pair(*shape)
         mse = (a - b).square().mean()
         torch.testing.assert_close(mk.focal_frequency_loss(a, b, alpha=0.0), mse)
-        spectrum = reference.rfft2(a - b)
+        spectrum = half_spectrum(a - b)
         if shape[-1] > 2:
             assert spectrum.square().sum() < 0.99 * (a - b).square().sum()
 
@@ -293,16 +294,6 @@ def test_kernels_on_long_and_many_rows(kind, log):
         torch.testing.assert_close(backward(x, y, grad, *args), want)
 
 
-def test_adjoint_of_any_spectrum():
-    """<F x, g> = <x, F* g>, also where g is no spectrum of a real image."""
-    for shape in SHAPES:
-        x = torch.randn(*shape, dtype=torch.float64)
-        g = torch.randn_like(torch.ops.medkern._rfft2(x))
-        back = torch.ops.medkern._rfft2_adjoint(g, shape[-1])
-        left = (torch.ops.medkern._rfft2(x) * g).sum()
-        torch.testing.assert_close(left, (x * back).sum())
-
-
 def test_autocast_and_mixed_dtypes():
     a, b = pair(2, 2, 8, 8, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -339,7 +330,3 @@ def test_direct_calls_are_checked():
     for grad in (torch.ones(2), torch.ones(2, 3).double(), torch.ones(3, 2)):
         with pytest.raises(RuntimeError):
             backward(x, x, grad, *good)
-    with pytest.raises(RuntimeError):
-        torch.ops.medkern._rfft2(torch.zeros(2, 3, 0, 4))
-    with pytest.raises(RuntimeError):
-        torch.ops.medkern._rfft2_adjoint(x, 4)

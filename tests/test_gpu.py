@@ -56,8 +56,6 @@ WITH_WORKSPACE = {
     "_half_spectrum_adjoint",
     "_idft_kept",
     "_low_modes",
-    "_rfft2",
-    "_rfft2_adjoint",
     "_spectrum_loss",
     "_tree_paths",
     "_tree_roots",

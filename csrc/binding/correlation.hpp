@@ -1,13 +1,10 @@
-// Sums of correlation coefficients, and half spectra, on tensors.
+// Sums of correlation coefficients on tensors.
 //
-// What runs besides torch's transforms is the backend's, of the CPU or of a device:
+// What runs is the backend's, of the CPU or of a device:
 //   static void sums(CorrelationProblem, const Tensor& out)
 //   static void gradient(const CorrelationProblem&, const Tensor& out)
-//   static Tensor halved(const Tensor& spectrum, int64_t last)  a copy, whose columns with a mirror
-//                                                               image are halved
 #pragma once
 
-#include <numeric>
 #include <vector>
 
 #include "core/correlation.hpp"
@@ -74,12 +71,6 @@ Tensor correlation_sums(const Tensor& p, const Tensor& y, std::vector<int64_t> s
   return out;
 }
 
-inline Tensor contiguous_like(const Tensor& t) {
-  std::vector<int64_t> size;
-  for (int64_t axis = 0; axis < t.dim(); ++axis) size.push_back(t.size(axis));
-  return empty_packed(t, size, t.scalar_type());
-}
-
 template <class Backend>
 Tensor correlation_sums_backward(const Tensor& p, const Tensor& grad, const Tensor& y,
                                  std::vector<int64_t> size, int64_t rings, double low, double high,
@@ -94,79 +85,16 @@ Tensor correlation_sums_backward(const Tensor& p, const Tensor& grad, const Tens
                   "grad must be float64 for float64 inputs, else float32");
   const Tensor weights = torch::stable::contiguous(grad);
   problem.weights = weights.data_ptr();
-  const Tensor out = contiguous_like(p);
+  const Tensor out = empty_packed(p, sizes_of(p), p.scalar_type());
   problem.grad = out.data_ptr();
   Backend::gradient(problem, out);
   return out;
-}
-
-// A torch op of one tensor result; FFTs and views of complex numbers are torch's.
-template <size_t N>
-Tensor call_torch(const char* op, std::array<StableIValue, N> stack) {
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "", stack.data(), TORCH_ABI_VERSION));
-  return torch::stable::detail::to<Tensor>(stack[0]);
-}
-
-constexpr int64_t kByRootOfSize = 1;  // at::native::fft_norm_mode
-
-inline std::vector<int64_t> space_axes(int64_t axes) {
-  std::vector<int64_t> dims(static_cast<size_t>(axes));
-  std::iota(dims.begin(), dims.end(), 2);
-  return dims;
-}
-
-inline void check_spectrum_type(const Tensor& t) {
-  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Float || t.scalar_type() == ScalarType::Double,
-                  "spectra must be float32 or float64");
-}
-
-// torch's transforms refuse what is empty.
-inline Tensor empty_spectrum(const Tensor& x) {
-  std::vector<int64_t> size;
-  for (int64_t axis = 0; axis < x.dim(); ++axis) size.push_back(x.size(axis));
-  size.back() = size.back() / 2 + 1;
-  size.push_back(2);
-  return empty_packed(x, size, x.scalar_type());
-}
-
-// [B, C, *half, 2] of x [B, C, *space], unitary.
-inline Tensor half_spectrum(const Tensor& x) {
-  using torch::stable::detail::from;
-  check_spectrum_type(x);
-  STD_TORCH_CHECK(x.dim() >= 3, "x must be [B, C, *space]");
-  if (x.numel() == 0) return empty_spectrum(x);
-  const Tensor complex = call_torch<4>(
-      "aten::_fft_r2c", {from(x), from(space_axes(x.dim() - 2)), from(kByRootOfSize), from(true)});
-  return torch::stable::contiguous(call_torch<1>("aten::view_as_real", {from(complex)}));
-}
-
-// The adjoint of half_spectrum: [B, C, *half, 2] -> [B, C, *space], with `last` columns.
-template <class Backend>
-Tensor half_spectrum_adjoint(const Tensor& s, int64_t last) {
-  using torch::stable::detail::from;
-  check_spectrum_type(s);
-  const int64_t dim = s.dim();
-  STD_TORCH_CHECK(dim >= 4 && s.size(dim - 1) == 2 && last >= 1 && s.size(dim - 2) == last / 2 + 1,
-                  "s must be [B, C, *half, 2] of the last size given");
-  if (s.numel() == 0) {
-    std::vector<int64_t> size;
-    for (int64_t axis = 0; axis < dim - 2; ++axis) size.push_back(s.size(axis));
-    size.push_back(last);
-    return empty_packed(s, size, s.scalar_type());
-  }
-  const Tensor scaled = Backend::halved(torch::stable::contiguous(s), last);
-  const Tensor complex = call_torch<1>("aten::view_as_complex", {from(scaled)});
-  return torch::stable::contiguous(
-      call_torch<4>("aten::_fft_c2r",
-                    {from(complex), from(space_axes(dim - 3)), from(kByRootOfSize), from(last)}));
 }
 
 template <class Backend, class Library>
 void register_correlation(Library& m) {
   m.impl("_correlation_sums", TORCH_BOX(&correlation_sums<Backend>));
   m.impl("_correlation_sums_backward", TORCH_BOX(&correlation_sums_backward<Backend>));
-  m.impl("_half_spectrum", TORCH_BOX(&half_spectrum));
-  m.impl("_half_spectrum_adjoint", TORCH_BOX(&half_spectrum_adjoint<Backend>));
 }
 
 }  // namespace medkern

@@ -9,14 +9,6 @@
 
 namespace medkern {
 
-// Calls the op that returns one tensor.
-template <class... Args>
-Tensor call_aten(const char* name, const Args&... args) {
-  std::array<StableIValue, sizeof...(Args)> stack{torch::stable::detail::from(args)...};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
-  return torch::stable::detail::to<Tensor>(stack[0]);
-}
-
 // Whether a kept mode is the Nyquist one of the grid, but not of the size: an FFT has no such
 // cosine.
 inline bool needs_cosine(const DftCall& p) {

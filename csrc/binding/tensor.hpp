@@ -29,6 +29,14 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 
+// aten::<name>(arguments...) -> Tensor
+template <class... Arguments>
+Tensor call_aten(const char* name, const Arguments&... arguments) {
+  std::array<StableIValue, sizeof...(Arguments)> stack{torch::stable::detail::from(arguments)...};
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
 inline Tensor empty_strided(const Tensor& like, const std::vector<int64_t>& size,
                             const std::vector<int64_t>& stride, ScalarType dtype) {
   using torch::stable::detail::from;

@@ -68,15 +68,16 @@ MEDKERN_INLINE int64_t noise_pairs(int64_t height) { return height / 2 + 1; }
 MEDKERN_INLINE int64_t noise_groups(int64_t width) { return (spectrum_columns(width) + 3) / 4; }
 MEDKERN_INLINE int64_t noise_scratch(int64_t width) { return 4 * noise_groups(width) + 64; }
 
-// For an even width, the spectrum [images, H, W / 2] pairs of complex images whose pairs are
-// neighbouring pixels: one complex transform, without a factor, makes of it the images
-//     out_hw = Re sum_kl m_l S_kl e^(2 pi i (k h / H + l w / W)),
-// m_l = edge in the first and the last column, else inside. With a = m S_kl, b = m S_(-k)(W / 2 -
-// l), e = a + conj b, d = a - conj b, a packed bin is (e + i d e^(2 pi i l / W)) / 2; in its column
-// 0 the two outer columns of S meet.
+// For an even width W, the spectrum [images, rows, W / 2] pairs of complex arrays whose pairs are
+// neighbours along the last axis: one complex transform, without a factor, makes of it
+//     out_hw = Re sum_kl m_l S_kl e^(2 pi i (k h + l w / W)),
+// where k h is the sum over the other axes of k h / size, and m_l = edge in the first and the last
+// column, else inside. With a = m S_kl, b = m S_(-k)(W / 2 - l), e = a + conj b, d = a - conj b, a
+// packed bin is (e + i d e^(2 pi i l / W)) / 2; in its column 0 the two outer columns of S meet.
 struct PackProblem {
-  int64_t images = 0, height = 0, width = 0;
+  int64_t images = 0, rows = 0, width = 0;
   const void* spectrum = nullptr;
+  const int64_t* mirror = nullptr;                  // [rows]: of frequencies k the row of -k
   const void *cosines = nullptr, *sines = nullptr;  // of 2 pi l / W, l < W / 2
   void* packed = nullptr;
   double edge = 1, inside = 1;

@@ -21,28 +21,31 @@ struct PackRun {
   };
 
   static Row row_of(const PackProblem& p, int64_t unit) {
-    const int64_t image = unit / p.height, k = unit % p.height, columns = spectrum_columns(p.width);
-    const C* spectrum = static_cast<const C*>(p.spectrum) + image * p.height * 2 * columns;
-    const int64_t mirror = k == 0 ? 0 : p.height - k;
-    return {spectrum + k * 2 * columns, spectrum + mirror * 2 * columns,
+    const int64_t image = unit / p.rows, k = unit % p.rows, columns = spectrum_columns(p.width);
+    const C* spectrum = static_cast<const C*>(p.spectrum) + image * p.rows * 2 * columns;
+    return {spectrum + k * 2 * columns, spectrum + p.mirror[k] * 2 * columns,
             static_cast<C*>(p.packed) + unit * p.width};
+  }
+
+  // One column, or a vector of them: of the bins a and b, and e^(2 pi i l / W) = c + i s.
+  template <class X>
+  static MEDKERN_INLINE void pack(X a_re, X a_im, X b_re, X b_im, X c, X s, C half, X& re, X& im) {
+    const X d_re = a_re - b_re, d_im = a_im + b_im;
+    re = half * ((a_re + b_re) - (c * d_im + s * d_re));
+    im = half * ((a_im - b_im) + (c * d_re - s * d_im));
   }
 
   // Columns [l, l + lanes), the first as if it were not an edge.
   static MEDKERN_INLINE void pack_vector(const PackProblem& p, const Row& row, int64_t l) {
     const int64_t opposite = p.width / 2 - l - (lanes - 1);
-    V a_re, a_im, b_re, b_im, low, high;
+    V a_re, a_im, b_re, b_im, re, im, low, high;
     deinterleave(load<C>(row.own + 2 * l), load<C>(row.own + 2 * l + lanes), a_re, a_im);
     deinterleave(load<C>(row.mirror + 2 * opposite), load<C>(row.mirror + 2 * opposite + lanes),
                  b_re, b_im);
-    b_re = reversed(b_re);
-    b_im = reversed(b_im);
     const V c = load<C>(static_cast<const C*>(p.cosines) + l);
     const V s = load<C>(static_cast<const C*>(p.sines) + l);
-    const V d_re = a_re - b_re, d_im = a_im + b_im;
-    const C half = static_cast<C>(p.inside) * C(0.5);
-    interleave(V(half * ((a_re + b_re) - (c * d_im + s * d_re))),
-               V(half * ((a_im - b_im) + (c * d_re - s * d_im))), low, high);
+    pack(a_re, a_im, V(reversed(b_re)), V(reversed(b_im)), c, s, half_of(p), re, im);
+    interleave(re, im, low, high);
     store(row.to + 2 * l, low);
     store(row.to + 2 * l + lanes, high);
   }
@@ -50,10 +53,10 @@ struct PackRun {
   static void pack_column(const PackProblem& p, const Row& row, int64_t l) {
     const C *a = row.own + 2 * l, *b = row.mirror + 2 * (p.width / 2 - l);
     const C c = static_cast<const C*>(p.cosines)[l], s = static_cast<const C*>(p.sines)[l];
-    const C d_re = a[0] - b[0], d_im = a[1] + b[1], half = static_cast<C>(p.inside) * C(0.5);
-    row.to[2 * l] = half * ((a[0] + b[0]) - (c * d_im + s * d_re));
-    row.to[2 * l + 1] = half * ((a[1] - b[1]) + (c * d_re - s * d_im));
+    pack(a[0], a[1], b[0], b[1], c, s, half_of(p), row.to[2 * l], row.to[2 * l + 1]);
   }
+
+  static C half_of(const PackProblem& p) { return static_cast<C>(p.inside) * C(0.5); }
 
   // The outer columns; of each only the part counts that belongs to a real image.
   static void pack_edges(const PackProblem& p, const Row& row) {

@@ -33,27 +33,6 @@ void store_correlation_sums(const CorrelationProblem& p, C* out) {
   }
 }
 
-// Halves what stands for two columns.
-template <class C>
-void copy_half_spectrum(const Tensor& from, const Tensor& to, int64_t last) {
-  const int64_t columns = last / 2 + 1, rows = from.numel() / (2 * columns);
-  const C* source = static_cast<const C*>(from.data_ptr());
-  C* target = static_cast<C*>(to.data_ptr());
-  parallel_units(rows, 2 * columns, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const C* a = source + row * columns * 2;
-      C* b = target + row * columns * 2;
-      for (int64_t i = 0; i < 2 * columns; ++i) b[i] = a[i] * C(0.5);
-      b[0] = a[0];
-      b[1] = a[1];
-      if (last % 2 == 0) {
-        b[2 * columns - 2] = a[2 * columns - 2];
-        b[2 * columns - 1] = a[2 * columns - 1];
-      }
-    }
-  });
-}
-
 struct Cpu {
   static void sums(CorrelationProblem p, const Tensor& out) {
     const int64_t numbers = correlation_blocks(p) * correlation_sum_rows(p) * kCorrelationSums;
@@ -70,16 +49,6 @@ struct Cpu {
   static void gradient(CorrelationProblem p, const Tensor& out) {
     p.streams = out.numel() * static_cast<int64_t>(out.element_size()) >= streaming_bytes();
     run_correlation(p);
-  }
-
-  static Tensor halved(const Tensor& spectrum, int64_t last) {
-    const Tensor copy = contiguous_like(spectrum);
-    if (spectrum.scalar_type() == ScalarType::Double) {
-      copy_half_spectrum<double>(spectrum, copy, last);
-    } else {
-      copy_half_spectrum<float>(spectrum, copy, last);
-    }
-    return copy;
   }
 };
 

@@ -1,11 +1,16 @@
 #include "binding/fourier.hpp"
 
+#include <memory>
+
+#include "half_spectrum.hpp"
+#include "waves.hpp"
+
 namespace medkern {
 namespace {
 
 constexpr int64_t kBinsOfBlock = 8192;
 
-struct Cpu {
+struct Cpu : HalfSpectrumCpu {
   // Calls body(image, first row, last row, top) for blocks of rows, whole images to a thread where
   // there are enough: the pass for the largest value then leaves them in its caches.
   template <class Body>
@@ -84,57 +89,6 @@ struct Cpu {
                [&](int64_t, int64_t image, int64_t first, int64_t last, double top) {
                  kernels.gradient(p, image, first, last, top);
                });
-  }
-
-  static void halve_columns(const Tensor& spectrum, int64_t width) {
-    is_float64(spectrum) ? halve<double>(spectrum, width) : halve<float>(spectrum, width);
-  }
-
-  template <class C>
-  static void halve(const Tensor& spectrum, int64_t width) {
-    const int64_t columns = spectrum_columns(width), last = columns - (width % 2 == 0 ? 1 : 0);
-    C* data = static_cast<C*>(spectrum.data_ptr());
-    parallel_units(spectrum.numel() / (2 * columns), 2 * columns, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        C* at = data + row * 2 * columns;
-        for (int64_t i = 2; i < 2 * last; ++i) at[i] *= C(0.5);
-      }
-    });
-  }
-
-  // The CPU's transform back to real numbers copies what it takes, with its axes exchanged, at
-  // about the cost of the transform; one complex transform of half the width copies nothing.
-  static Tensor inverse(const Tensor& spectrum, int64_t width, FftNorm norm, bool once) {
-    if (width % 2 == 1) return inverse_by_axes<Cpu>(spectrum, width, norm, once);
-    const Tensor packed = is_float64(spectrum)
-                              ? packed_spectrum<double>(spectrum, width, norm, once)
-                              : packed_spectrum<float>(spectrum, width, norm, once);
-    const Tensor pixels =
-        call_aten("aten::_fft_c2c", call_aten("aten::view_as_complex", packed),
-                  std::vector<int64_t>{2, 3}, static_cast<int64_t>(FftNorm::none), false);
-    const Tensor pairs = torch::stable::contiguous(call_aten("aten::view_as_real", pixels));
-    return call_aten("aten::view", pairs,
-                     std::vector<int64_t>{pairs.size(0), pairs.size(1), pairs.size(2), width});
-  }
-
-  template <class C>
-  static Tensor packed_spectrum(const Tensor& spectrum, int64_t width, FftNorm norm, bool once) {
-    const int64_t batch = spectrum.size(0), channels = spectrum.size(1), height = spectrum.size(2);
-    const Tensor packed = dense(spectrum, {batch, channels, height, width / 2, 2});
-    const WaveTable<C> waves(width, 2, width / 2, width / 2, false);
-    PackProblem p{batch * channels, height, width, spectrum.data_ptr()};
-    p.cosines = waves.cosines.data() + width / 2;
-    p.sines = waves.sines.data() + width / 2;
-    p.packed = packed.data_ptr();
-    const double bins = static_cast<double>(height * width);
-    p.edge = norm == FftNorm::by_n        ? 1 / bins
-             : norm == FftNorm::by_root_n ? 1 / std::sqrt(bins)
-                                          : 1;
-    p.inside = once ? p.edge : 2 * p.edge;
-    const PackKernel kernel = pack_kernel(sizeof(C) == sizeof(double));
-    parallel_units(p.images * height, 2 * width,
-                   [&](int64_t begin, int64_t end) { kernel(p, begin, end); });
-    return packed;
   }
 
   static void multiply_by_noise(const NoiseProblem& p, const Tensor& spectrum) {

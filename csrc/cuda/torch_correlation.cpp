@@ -1,7 +1,6 @@
 #include "binding/correlation.hpp"
 #include "cuda/correlation.hpp"
 #include "cuda/device_tensors.hpp"
-#include "cuda/fourier.hpp"
 
 namespace medkern {
 namespace {
@@ -17,16 +16,6 @@ struct CorrelationDevice {
     const DeviceScope scope(out);
     const Tensor work = device_bytes(out, static_cast<int64_t>(correlation_workspace(p, false)));
     check_launch(launch_correlation_gradient(p, work.data_ptr(), scope.stream()));
-  }
-
-  static Tensor halved(const Tensor& spectrum, int64_t last) {
-    const DeviceScope scope(spectrum);
-    Tensor copy = contiguous_like(spectrum);
-    torch::stable::copy_(copy, spectrum);
-    const bool wide = spectrum.scalar_type() == ScalarType::Double;
-    const int64_t rows = spectrum.numel() / (2 * (last / 2 + 1));
-    check_launch(launch_halve_columns(copy.data_ptr(), rows, last, wide, scope.stream()));
-    return copy;
   }
 };
 

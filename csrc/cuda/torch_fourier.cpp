@@ -1,12 +1,11 @@
 #include "binding/fourier.hpp"
 #include "cuda/augment.hpp"
-#include "cuda/device_tensors.hpp"
-#include "cuda/fourier.hpp"
+#include "cuda/half_spectrum_device.hpp"
 
 namespace medkern {
 namespace {
 
-struct Device {
+struct Device : HalfSpectrumDevice {
   static void loss(SpectrumProblem p, const Tensor& sums) {
     const DeviceScope scope(sums);
     const Tensor tops = with_tops(p, sums, scope.stream());
@@ -20,17 +19,6 @@ struct Device {
     const DeviceScope scope(out);
     const Tensor tops = with_tops(p, out, scope.stream());
     check_launch(launch_spectrum_gradient(p, is_float64(out), scope.stream()));
-  }
-
-  static void halve_columns(const Tensor& spectrum, int64_t width) {
-    const DeviceScope scope(spectrum);
-    const int64_t rows = spectrum.numel() / (2 * spectrum_columns(width));
-    check_launch(launch_halve_columns(spectrum.data_ptr(), rows, width, is_float64(spectrum),
-                                      scope.stream()));
-  }
-
-  static Tensor inverse(const Tensor& spectrum, int64_t width, FftNorm norm, bool once) {
-    return inverse_by_axes<Device>(spectrum, width, norm, once);
   }
 
   static void multiply_by_noise(const NoiseProblem& p, const Tensor& spectrum) {

@@ -123,7 +123,10 @@ void check_pack(int64_t height, int64_t width) {
     cosines.push_back(static_cast<C>(turn.real()));
     sines.push_back(static_cast<C>(turn.imag()));
   }
-  PackProblem p{1, height, width, spectrum.get(), cosines.data(), sines.data(), packed.get()};
+  std::vector<int64_t> mirror;
+  for (int64_t k = 0; k < height; ++k) mirror.push_back(k == 0 ? 0 : height - k);
+  PackProblem p{1, height, width, spectrum.get(), mirror.data(), cosines.data(), sines.data()};
+  p.packed = packed.get();
   p.edge = 0.5;
   p.inside = 3;
   const PackKernel kernel = pack_kernel(sizeof(C) == 8);

@@ -15,15 +15,14 @@ from torch import Tensor
 from medkern._registry import Op, OpSpec, Sample, register
 from medkern.interop import ArrayT, as_tensor
 from medkern.ops.fourier import (
-    COMPUTED,
-    _rfft2,
-    _rfft2_adjoint,
     as_images,
     check_kind,
     image_samples,
 )
+from medkern.ops.half_spectrum import SPECTRAL, _half_spectrum, _half_spectrum_adjoint
 from medkern.reference import augment as reference
-from medkern.reference.fourier import amplitude, column_counts
+from medkern.reference.fourier import amplitude
+from medkern.reference.half_spectrum import column_counts
 from medkern.rules import fourier as rules
 from medkern.rules import message, number
 
@@ -87,7 +86,7 @@ def spectral_amplitude_jitter(
     rules.check_images(op, "x", t.shape)
     check_kind(op, "x", t, t)
     stream = _stream(t, seed, generator, first_sample)
-    images = as_images(t if t.dtype in COMPUTED else t.float())
+    images = as_images(t if t.dtype in SPECTRAL else t.float())
     how = (float(alpha), float(beta), per_channel, dc_clamp)
     out = _amplitude_jitter(images, stream, *how, backend=backend)
     return restore(out.reshape(t.shape).to(t.dtype))
@@ -190,9 +189,9 @@ def _mix(
         change = _change(modes, others, share) * _bin_weights(a, radius)
         out = _add_low_modes(a, change, backend=backend)
     else:
-        spectrum, other = (_rfft2(t, backend=backend) for t in (a, b))
+        spectrum, other = (_half_spectrum(t, backend=backend) for t in (a, b))
         change = _change(spectrum, other, share) * _window(a, radius)
-        out = a + _rfft2_adjoint(change, width, backend=backend)
+        out = a + _half_spectrum_adjoint(change, width, backend=backend)
     return restore(out.reshape(x.shape).to(x.dtype))
 
 
@@ -330,7 +329,7 @@ _amplitude_jitter: Op = register(
         backward=_jitter_backward,
         jvp=_jitter_jvp,
         autocast="float32",
-        dtypes=COMPUTED,
+        dtypes=SPECTRAL,
         triton="medkern.kernels.augment:amplitude_jitter",
     )
 )
@@ -345,7 +344,7 @@ _low_modes: Op = register(
         backward=_low_modes_backward,
         jvp=lambda ctx, tangent, _: _low_modes(tangent, ctx.radius),
         autocast="float32",
-        dtypes=COMPUTED,
+        dtypes=SPECTRAL,
     )
 )
 _add_low_modes: Op = register(
@@ -359,6 +358,6 @@ _add_low_modes: Op = register(
         backward=_add_low_modes_backward,
         jvp=_add_low_modes_jvp,
         autocast="float32",
-        dtypes=COMPUTED,
+        dtypes=SPECTRAL,
     )
 )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from medkern._registry import Op, OpSpec, Sample, register
 from medkern.interop import ArrayT, as_tensor, dtype_name
+from medkern.ops.half_spectrum import SPECTRAL, _half_spectrum
 from medkern.ops.segmentation import FLOATS, check_kind, few_layouts
 from medkern.reference import correlation as reference
 from medkern.reference.correlation import P_SQUARED, PRODUCT, Y_SQUARED
@@ -29,7 +30,6 @@ from medkern.rules import at_least, choice, message, number
 from medkern.rules import segmentation as rules
 
 MODES = ("full", "band", "binned")
-SPECTRAL = (torch.float32, torch.float64)
 EVERYWHERE = (-10.0, 10.0)  # radii that leave out nothing, with edges up to 1
 
 
@@ -243,19 +243,6 @@ def _backward_jvp(ctx: Any, u: Any, h: Any, w: Any, *_: Any) -> Tensor:
     return out
 
 
-def _fake_spectrum(x: Tensor) -> Tensor:
-    *lead, last = x.shape
-    return x.new_empty(*lead, last // 2 + 1, 2)
-
-
-def _fake_adjoint(s: Tensor, last: int) -> Tensor:
-    return s.new_empty(*s.shape[:-2], last)
-
-
-def _no_memory(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.last = inputs[0].shape[-1] if len(inputs) == 1 else inputs[1]
-
-
 def _samples(dtype: torch.dtype) -> Iterator[Sample]:
     """Arrays and spectra in turn: any array of an even last axis can be taken for a spectrum."""
     generator = torch.Generator().manual_seed(1)
@@ -278,17 +265,6 @@ def _backward_samples(dtype: torch.dtype) -> Iterator[Sample]:
         sums = _fake_sums(*sample.args)
         grad = torch.randn(sums.shape, generator=generator).to(sums.dtype)
         yield Sample(sample.name, (p, grad, *rest))
-
-
-def _spectrum_samples(dtype: torch.dtype) -> Iterator[Sample]:
-    for name, x in few_layouts(dtype):
-        yield Sample(name, (x,))
-
-
-def _adjoint_samples(dtype: torch.dtype) -> Iterator[Sample]:
-    for i, (name, x) in enumerate(few_layouts(dtype)):
-        s = torch.stack([x, 1 - x], dim=-1)
-        yield Sample(name, (s, 2 * x.shape[-1] - 1 - i % 2 * (x.shape[-1] > 1)))
 
 
 _RADIAL = "int[] size, int rings, float low, float high, float edge"
@@ -319,35 +295,5 @@ _correlation_sums_backward: Op = register(
         jvp=_backward_jvp,
         autocast="widest",
         triton="medkern.kernels.correlation:correlation_sums_backward",
-    )
-)
-_half_spectrum: Op = register(
-    OpSpec(
-        name="_half_spectrum",
-        schema="(Tensor x) -> Tensor",
-        reference=reference.half_spectrum,
-        fake=_fake_spectrum,
-        samples=_spectrum_samples,
-        setup_context=_no_memory,
-        backward=lambda ctx, grad: _half_spectrum_adjoint(grad, ctx.last),
-        jvp=lambda ctx, tangent: _half_spectrum(tangent),
-        autocast="float32",
-        dtypes=SPECTRAL,
-        triton="medkern.kernels.correlation:half_spectrum",
-    )
-)
-_half_spectrum_adjoint: Op = register(
-    OpSpec(
-        name="_half_spectrum_adjoint",
-        schema="(Tensor s, int last) -> Tensor",
-        reference=reference.half_spectrum_adjoint,
-        fake=_fake_adjoint,
-        samples=_adjoint_samples,
-        setup_context=_no_memory,
-        backward=lambda ctx, grad: (_half_spectrum(grad), None),
-        jvp=lambda ctx, tangent, _: _half_spectrum_adjoint(tangent, ctx.last),
-        autocast="float32",
-        dtypes=SPECTRAL,
-        triton="medkern.kernels.correlation:half_spectrum_adjoint",
     )
 )

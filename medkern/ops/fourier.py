@@ -1,7 +1,7 @@
 """Losses between the spectra of images.
 
 Everything runs on half spectra, of one forward transform per image, in real and imaginary parts:
-see `medkern.reference.fourier`. The transforms are torch's; what lies between them is one sweep.
+see `medkern.reference.half_spectrum`. What lies between the transforms is one sweep.
 
 Source: Jiang et al., "Focal Frequency Loss for Image Reconstruction and Synthesis", ICCV 2021.
 """
@@ -17,13 +17,14 @@ from torch import Tensor
 
 from medkern._registry import Op, OpSpec, Sample, register
 from medkern.interop import ArrayT, as_tensor, dtype_name
+from medkern.ops.half_spectrum import SPECTRAL, _half_spectrum
 from medkern.reference import fourier as reference
+from medkern.reference.half_spectrum import column_counts
 from medkern.rules import choice, message, number
 from medkern.rules import fourier as rules
 from medkern.testing import image_layouts
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-COMPUTED = (torch.float32, torch.float64)
 
 
 def focal_frequency_loss(
@@ -97,7 +98,7 @@ def focal_frequency_loss(
         difference = difference.sum(0, keepdim=True) / max(p.shape[0], 1)
     images = _patches(difference, patch_factor)  # [B, patches, ..., h, w]
     width = images.shape[-1]
-    spectrum = _rfft2(images.flatten(1, -3), backend=backend)
+    spectrum = _half_spectrum(images.flatten(1, -3), backend=backend)
     if weights is None:
         keys = spectrum.detach()
         peak = _peak_of_batch(keys) if batch_matrix else None
@@ -237,7 +238,7 @@ def reduce_sums(sums: Tensor, count: int, reduction: str) -> Tensor:
 
 
 def _distance(x: Tensor, y: Tensor, kind: str, parameter: float, backend: str | None) -> Tensor:
-    a, b = (_rfft2(as_images(t), backend=backend) for t in (x, y))
+    a, b = (_half_spectrum(as_images(t), backend=backend) for t in (x, y))
     how = (None, x.shape[-1], kind, parameter, False)
     sums: Tensor = _spectrum_loss(a, b, *how, backend=backend)
     return sums
@@ -263,19 +264,9 @@ def _weighted(spectrum: Tensor, weights: Tensor, images: Tensor) -> Tensor:
     columns, width = spectrum.shape[-2], images.shape[-1]
     mirrored = weights.flip(-2, -1).roll((1, 1), (-2, -1))  # of bin -k
     half = (0.5 * (weights + mirrored))[..., :columns]
-    half = half.to(spectrum.dtype) * reference.column_counts(spectrum, width)
+    half = half.to(spectrum.dtype) * column_counts(spectrum, width)
     half = half.expand(*images.shape[:-2], *half.shape[-2:]).flatten(1, -3)
     return (half * spectrum.square().sum(-1)).sum((2, 3))
-
-
-def _fake_rfft2(x: Tensor) -> Tensor:
-    batch, channels, height, width = x.shape
-    return x.new_empty(batch, channels, height, width // 2 + 1, 2)
-
-
-def _fake_rfft2_adjoint(spectrum: Tensor, width: int) -> Tensor:
-    batch, channels, height, _, _ = spectrum.shape
-    return spectrum.new_empty(batch, channels, height, width)
 
 
 def _fake_loss(x: Tensor, *_: Any) -> Tensor:
@@ -284,10 +275,6 @@ def _fake_loss(x: Tensor, *_: Any) -> Tensor:
 
 def _fake_loss_backward(x: Tensor, *_: Any) -> Tensor:
     return x.new_empty(x.shape)
-
-
-def _remember_width(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.width = inputs[0].shape[-1] if len(inputs) == 1 else inputs[1]
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -314,7 +301,7 @@ def _loss_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 def _loss_jvp(ctx: Any, x_tangent: Any, y_tangent: Any, *_: Any) -> Tensor:
     x, y, peak = ctx.saved_tensors
-    how, counts = _bins(ctx, peak), reference.column_counts(x, ctx.how[0])[:, None]
+    how, counts = _bins(ctx, peak), column_counts(x, ctx.how[0])[:, None]
     moved: Tensor = x.new_zeros(x.shape[:2])
     if x_tangent is not None:
         bins = reference.slope(x, y, *how) * x_tangent * counts
@@ -328,7 +315,7 @@ def _loss_jvp(ctx: Any, x_tangent: Any, y_tangent: Any, *_: Any) -> Tensor:
 def _backward_backward(ctx: Any, along: Tensor) -> tuple[Any, ...]:
     x, y, grad, peak = ctx.saved_tensors
     how, scale = _bins(ctx, peak), reference.scale(x, grad, ctx.how[0])
-    counts = reference.column_counts(x, ctx.how[0])[:, None]
+    counts = column_counts(x, ctx.how[0])[:, None]
     d_grad = (reference.slope(x, y, *how) * along * counts).sum((2, 3, 4))
     d_y = None
     if ctx.how[1] == "focal":
@@ -360,11 +347,6 @@ def image_samples(dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
             yield name, x
 
 
-def _rfft2_samples(dtype: torch.dtype) -> Iterator[Sample]:
-    for name, x in image_samples(dtype):
-        yield Sample(name, (x,))
-
-
 def _spectra(dtype: torch.dtype) -> Iterator[tuple[str, Tensor, int]]:
     """Half spectra of every kind of layout, and their widths."""
     random = torch.Generator().manual_seed(4)
@@ -380,11 +362,6 @@ def _spectra(dtype: torch.dtype) -> Iterator[tuple[str, Tensor, int]]:
     yield "channels_last", spectrum(2, 3, 4, 2).movedim(3, 1), 7
     yield "empty-batch", spectrum(0, 2, 3, 3), 5
     yield "size-1", spectrum(1, 1, 1, 1), 1
-
-
-def _adjoint_samples(dtype: torch.dtype) -> Iterator[Sample]:
-    for name, spectrum, width in _spectra(dtype):
-        yield Sample(name, (spectrum, width))
 
 
 def _loss_samples(dtype: torch.dtype) -> Iterator[Sample]:
@@ -408,36 +385,6 @@ def _loss_backward_samples(dtype: torch.dtype) -> Iterator[Sample]:
         yield Sample(sample.name, (x, y, grad, *rest))
 
 
-_rfft2: Op = register(
-    OpSpec(
-        name="_rfft2",
-        schema="(Tensor x) -> Tensor",
-        reference=reference.rfft2,
-        fake=_fake_rfft2,
-        samples=_rfft2_samples,
-        setup_context=_remember_width,
-        backward=lambda ctx, grad: _rfft2_adjoint(grad, ctx.width),
-        jvp=lambda ctx, tangent: _rfft2(tangent),
-        autocast="float32",
-        dtypes=COMPUTED,
-        triton="medkern.kernels.fourier:rfft2",
-    )
-)
-_rfft2_adjoint: Op = register(
-    OpSpec(
-        name="_rfft2_adjoint",
-        schema="(Tensor spectrum, SymInt width) -> Tensor",
-        reference=reference.rfft2_adjoint,
-        fake=_fake_rfft2_adjoint,
-        samples=_adjoint_samples,
-        setup_context=_remember_width,
-        backward=lambda ctx, grad: (_rfft2(grad), None),
-        jvp=lambda ctx, tangent, _: _rfft2_adjoint(tangent, ctx.width),
-        autocast="float32",
-        dtypes=COMPUTED,
-        triton="medkern.kernels.fourier:rfft2_adjoint",
-    )
-)
 _spectrum_loss: Op = register(
     OpSpec(
         name="_spectrum_loss",
@@ -452,7 +399,7 @@ _spectrum_loss: Op = register(
         backward=_loss_backward,
         jvp=_loss_jvp,
         autocast="float32",
-        dtypes=COMPUTED,
+        dtypes=SPECTRAL,
         triton="medkern.kernels.fourier:spectrum_loss",
     )
 )
@@ -470,7 +417,7 @@ _spectrum_loss_backward: Op = register(
         backward=_backward_backward,
         jvp=_backward_jvp,
         autocast="float32",
-        dtypes=COMPUTED,
+        dtypes=SPECTRAL,
         triton="medkern.kernels.fourier:spectrum_loss_backward",
     )
 )

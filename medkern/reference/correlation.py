@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from medkern.reference.half_spectrum import column_counts
 from medkern.reference.segmentation import widen
 
 # More than a radius can be rounded inwards, less than those inside an edge are away from it.
@@ -81,27 +82,4 @@ def rings_and_weights(
     else:
         rise, fall = (radius - low) / edge + 0.5, (high - radius) / edge + 0.5
         band = rise.clamp(0, 1) * fall.clamp(0, 1)
-    column = torch.arange(size[-1] // 2 + 1, device=like.device)
-    # A column stands for its mirror image too, where that is another one.
-    mirrored = torch.where((column == 0) | (2 * column == size[-1]), 1.0, 2.0)
-    return ring, (band * mirrored).to(like.dtype)
-
-
-def half_spectrum(x: Tensor) -> Tensor:
-    """Unitary half spectrum of x [B, C, *space] as real numbers [B, C, *half, 2]."""
-    if x.numel() == 0:  # torch's transforms refuse it
-        return x.new_zeros(*x.shape[:-1], x.shape[-1] // 2 + 1, 2) * x.sum()
-    spectrum = torch.fft.rfftn(x, dim=tuple(range(2, x.dim())), norm="ortho")
-    return torch.view_as_real(spectrum)
-
-
-def half_spectrum_adjoint(s: Tensor, last: int) -> Tensor:
-    """The adjoint of half_spectrum, for a last axis of this size."""
-    if s.numel() == 0:
-        return s.new_zeros(*s.shape[:-2], last) * s.sum()
-    column = torch.arange(s.shape[-2], device=s.device)
-    share = torch.where((column == 0) | (2 * column == last), 1.0, 0.5).to(s.dtype)
-    complex_s = torch.view_as_complex((s * share.unsqueeze(-1)).contiguous())
-    dim = tuple(range(2, complex_s.dim()))
-    x: Tensor = torch.fft.irfftn(complex_s, s=[*s.shape[2:-2], last], dim=dim, norm="ortho")
-    return x
+    return ring, (band * column_counts(band, size[-1])).to(like.dtype)

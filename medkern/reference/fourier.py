@@ -1,8 +1,4 @@
-"""Half spectra of real images, and the losses on them, bin by bin.
-
-A half spectrum is rfft2 of an image, orthonormal, as real and imaginary parts: [..., H, K, 2] with
-K = W // 2 + 1. Its columns between the first and the last (W even) stand for their mirror images
-too, so that sums over the spectrum count them twice.
+"""Losses between the half spectra of real images [B, C, H, K, 2], bin by bin.
 
 Focal frequency loss: Jiang et al., "Focal Frequency Loss for Image Reconstruction and Synthesis",
 ICCV 2021, equations 8 to 10.
@@ -13,38 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from medkern.reference.half_spectrum import column_counts
+
 KINDS = ("focal", "amplitude_l1", "amplitude_l2", "phase")
-
-
-def rfft2(x: Tensor) -> Tensor:
-    """x [B, C, H, W] -> its half spectrum [B, C, H, K, 2]."""
-    if x.numel() == 0:  # torch has no transform of nothing
-        return x.sum().expand(*x.shape[:-1], x.shape[-1] // 2 + 1, 2)
-    spectrum: Tensor = torch.fft.rfft2(x, norm="ortho")
-    return torch.view_as_real(spectrum)
-
-
-def rfft2_adjoint(spectrum: Tensor, width: int) -> Tensor:
-    """The adjoint of rfft2: [B, C, H, K, 2] -> [B, C, H, width].
-
-    The inverse counts interior columns twice, the adjoint once. Axis by axis, as a two-dimensional
-    inverse may take for granted that the spectrum is one of a real image.
-    """
-    if spectrum.numel() == 0:
-        return spectrum.sum().expand(*spectrum.shape[:-2], width)
-    once = spectrum / column_counts(spectrum, width).unsqueeze(-1)
-    columns = torch.fft.ifft(torch.view_as_complex(once.contiguous()), dim=-2, norm="ortho")
-    image: Tensor = torch.fft.irfft(columns, n=width, norm="ortho")
-    return image
-
-
-def column_counts(like: Tensor, width: int) -> Tensor:
-    """How many bins of the full spectrum a column of the half spectrum stands for [K]."""
-    counts = torch.full((width // 2 + 1,), 2.0, dtype=like.dtype, device=like.device)
-    counts[0] = 1.0
-    if width % 2 == 0:
-        counts[-1] = 1.0
-    return counts
 
 
 def spectrum_loss(
