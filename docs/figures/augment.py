@@ -25,7 +25,7 @@ def draw_augment() -> None:
         ("amplitudes of the CT, beta 0.02", swapped, 0.8),
         ("CT", ct, 1.0),
     ]
-    figure, axes = pyplot.subplots(1, 5, figsize=(10, 1.7), layout="constrained")
+    figure, axes = pyplot.subplots(1, 5, figsize=(10, 1.5), layout="constrained")
     for axis, (title, panel, high) in zip(axes.flat, panels, strict=True):
         draw(axis, title, panel[0, 0].numpy(), 0.0, high)
     save(figure, "augment.png", dpi=100)
