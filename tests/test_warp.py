@@ -320,6 +320,20 @@ def test_nan_in_the_image_spreads_to_its_readers():
     assert not mk.warp(x, far).isnan().any()
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_infinite_voxels(mode, padding):
+    """They reach the positions that read them and no others: as infinity or, with zeros, as NaN."""
+    x, u = problem((9, 10), channels=2, scale=4.0)
+    x[0, 0, 0, 3], x[0, 1, 8, 9], x[1, 0, 4, 4] = torch.inf, -torch.inf, torch.nan
+    got = mk.warp(x, u, mode=mode, padding=padding)
+    want = reference.warp(x, u, mode, padding, False)
+    finite = want.isfinite()
+    assert torch.equal(got.isfinite(), finite)
+    torch.testing.assert_close(got[finite], want[finite], rtol=0, atol=1e-13)
+    assert mode != "nearest" or not got[0].isnan().any()
+
+
 def test_infinite_gradients_stay_in_their_voxels():
     """A tap of weight 0 takes nothing, not even 0 times infinity."""
     grad = torch.ones(1, 1, 4, 40)

@@ -2,7 +2,7 @@
 
 Axis by axis the value at position i + f (i whole, 0 <= f < 1) is sum_k w_k(f) image[i + o + k]:
 
-    nearest  o = 0    w = 1, where i is the nearest voxel, of two the even one
+    nearest  o = 0, 1 w = 1, where i + o is the nearest voxel, of two the even one
     linear   o = 0    w = 1 - f, f
     cubic    o = -1   the convolution kernel of Keys (1981) with a = -0.75, as in torch's bicubic
 
@@ -110,13 +110,12 @@ def pad_index(i: Tensor, size: int, padding: str) -> tuple[Tensor, Tensor]:
     return i.clamp(0, size - 1), inside
 
 
-def kernel(i: Tensor, f: Tensor, mode: str, order: int) -> tuple[int, list[Tensor]]:
+def kernel(i: Tensor, f: Tensor, mode: str, order: int) -> tuple[Tensor | int, list[Tensor]]:
     """The first tap's offset and the derivative of the weights in f."""
     zero = torch.zeros_like(f)
-    if mode == "nearest":
+    if mode == "nearest":  # one tap: with a weight of 0, a neighbour of inf would give NaN
         up = (f > 0.5) | ((f == 0.5) & (i % 2 == 1))
-        down_up = [torch.where(up, 0.0, 1.0), torch.where(up, 1.0, 0.0)]
-        return 0, [(w.to(f.dtype) if order == 0 else zero) for w in down_up]
+        return up.long(), [torch.ones_like(f) if order == 0 else zero]
     if mode == "linear":
         return 0, [[1 - f, f], [zero - 1, zero + 1], [zero, zero]][min(order, 2)]
     signs = (1, 1, (-1) ** order, (-1) ** order)
