@@ -320,13 +320,6 @@ FOURIER = (
         "tests/test_half_spectrum.py",
     ),
     cpu(
-        "ignored voxels keep their mass",
-        "core/segmentation_kernels.hpp",
-        "t.ignores = valid - invalid < t.padded;",
-        "t.ignores = false;",
-        "tests/test_segmentation.py",
-    ),
-    cpu(
         "outer columns of no real image",
         "core/fourier_pack_kernels.hpp",
         "last_re = last[0] + last_mirror[0]",
@@ -359,6 +352,30 @@ FOURIER = (
         "da = _mode_mix(grad, b.transpose(0, 1), ctx.conj_a, same)",
         "da = _mode_mix(grad, b, ctx.conj_a, same)",
         "tests/test_spectral.py",
+    ),
+)
+
+SEGMENTATION = (
+    cpu(
+        "ignored voxels keep their mass",
+        "core/segmentation_kernels.hpp",
+        "t.ignores = valid - invalid < t.padded;",
+        "t.ignores = false;",
+        "tests/test_segmentation.py",
+    ),
+    cpu(
+        "softmax gradient without its mean",
+        "core/segmentation_kernels.hpp",
+        "const V back = scale * sum;",
+        "const V back{};",
+        "tests/test_segmentation.py",
+    ),
+    cpu(
+        "cross-entropy of class 0",
+        "core/segmentation_kernels.hpp",
+        "chosen = label == mine ?",
+        "chosen = k == 0 ?",
+        "tests/test_segmentation.py",
     ),
 )
 
@@ -406,4 +423,4 @@ CONVLSTM = (
     ),
 )
 
-MUTANTS = (*HAAR, *DISTANCES, *REGISTRATION, *FOURIER, *CONVLSTM)
+MUTANTS = (*HAAR, *DISTANCES, *REGISTRATION, *FOURIER, *SEGMENTATION, *CONVLSTM)

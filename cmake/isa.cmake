@@ -16,7 +16,7 @@ list(FILTER family_sources EXCLUDE REGEX "dispatch\\.cpp$")
 
 # Sanitized kernels are tested, not timed: optimising them takes minutes, and so does compiling those
 # that no C++ test runs. Under ThreadSanitizer only those that have threads of their own matter.
-# UndefinedBehaviorSanitizer doubles the time to compile and sees the same source in every variant:
+# UndefinedBehaviorSanitizer doubles the time to compile and sees nearly one source in all variants:
 # the baseline alone has it.
 set(isa_optimisation -O3)
 add_library(medkern_variant INTERFACE)

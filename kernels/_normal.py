@@ -1,7 +1,7 @@
-"""The normal distribution and the GELU for Triton kernels: those of csrc/core/common/normal.hpp.
+"""The normal distribution and the GELU for Triton kernels, as in csrc/core/common/normal.hpp.
 
 Exact down to the lower tail, where (1 + erf) / 2 has cancelled all digits; Triton has no erfc that
-its interpreter can run. float32 or float64.
+its interpreter can run. The exponential is its Taylor series. float32 or float64.
 """
 
 # Triton has no stubs, and infers the types of device functions itself.

@@ -38,7 +38,7 @@ def test_any_size(others, width):
     torch.testing.assert_close(adjoint(g, width), reference.half_spectrum_adjoint(g, width))
 
 
-def test_an_adjoint_of_the_forward_transform_gives_weighted_arrays_back():
+def test_adjoint_of_a_weighted_spectrum_is_the_array():
     """F* N F = 1, with N the bins that a column stands for."""
     x = torch.randn(2, 1, 6, 5, 8, dtype=torch.float64)
     spectrum = transform(x)
@@ -48,11 +48,19 @@ def test_an_adjoint_of_the_forward_transform_gives_weighted_arrays_back():
         torch.testing.assert_close(adjoint(spectrum, 8), x)
 
 
+@pytest.mark.parametrize("width", [6, 7])
+def test_spectra_that_start_between_two_pairs(width):
+    """torch takes no such memory for complex numbers."""
+    g = torch.randn(1 + 2 * 3 * 4 * 4 * 2, dtype=torch.float64)[1:].view(2, 3, 4, 4, 2)
+    torch.testing.assert_close(adjoint(g, width), adjoint(g.clone(), width))
+
+
 def test_direct_calls_are_checked():
     spectrum = torch.randn(2, 3, 4, 4, 2)
     assert transform(torch.zeros(2, 3, 0, 4)).shape == (2, 3, 0, 3, 2)
     assert adjoint(spectrum[:, :, :0], 6).shape == (2, 3, 0, 6)
-    for x in (torch.zeros(2, 3), torch.zeros(2, 3, 4, dtype=torch.float16)):
+    without_width = torch.zeros(2, 3, 4, 0)
+    for x in (torch.zeros(2, 3), torch.zeros(2, 3, 4, dtype=torch.float16), without_width):
         with pytest.raises(RuntimeError):
             transform(x)
     for given_spectrum, width in [
@@ -60,6 +68,7 @@ def test_direct_calls_are_checked():
         (spectrum, 8),
         (spectrum[..., :1], 6),
         (spectrum, -1),
+        (spectrum[..., :1, :], 0),
         (spectrum[0, 0], 6),
         (spectrum.half(), 6),
     ]:

@@ -111,7 +111,7 @@ Tensor amplitude_jitter(const Tensor& x, const Tensor& stream, double alpha, dou
   STD_TORCH_CHECK(alpha >= 0 && beta >= 0, "alpha and beta must not be negative");
   if (images.numel() == 0) return dense(x, {x.size(0), x.size(1), x.size(2), x.size(3)});
   const Tensor keys = torch::stable::contiguous(stream);
-  const Tensor spectrum = transformed(images, FftNorm::none);
+  const Tensor spectrum = half_spectrum_of(images, FftNorm::none);
   const NoiseProblem problem{x.size(0) * x.size(1),
                              x.size(1),
                              x.size(2),

@@ -22,7 +22,7 @@ inline void check_spectral_type(const Tensor& t, const char* name) {
                   " must be float32 or float64");
 }
 
-// The axes of space before the last one, or with it, of [B, C, *space].
+// The first `count` axes of space of [B, C, *space].
 inline std::vector<int64_t> space_axes(int64_t count) {
   std::vector<int64_t> axes(static_cast<size_t>(count));
   std::iota(axes.begin(), axes.end(), 2);
@@ -30,7 +30,7 @@ inline std::vector<int64_t> space_axes(int64_t count) {
 }
 
 // [B, C, *half, 2] of x [B, C, *space], contiguous and not empty.
-inline Tensor transformed(const Tensor& x, FftNorm norm) {
+inline Tensor half_spectrum_of(const Tensor& x, FftNorm norm) {
   const Tensor complex =
       call_aten("aten::_fft_r2c", x, space_axes(x.dim() - 2), static_cast<int64_t>(norm), true);
   return torch::stable::contiguous(call_aten("aten::view_as_real", complex));
@@ -65,12 +65,19 @@ Tensor inverse_by_axes(const Tensor& spectrum, int64_t width, FftNorm norm, bool
 // torch's transforms refuse what is empty.
 inline Tensor half_spectrum(const Tensor& x) {
   check_spectral_type(x, "x");
-  STD_TORCH_CHECK(x.dim() >= 3, "x must be [B, C, *space]");
-  if (x.numel() > 0) return transformed(torch::stable::contiguous(x), FftNorm::by_root_n);
+  STD_TORCH_CHECK(x.dim() >= 3 && x.size(x.dim() - 1) > 0, "x must be [B, C, *space, width > 0]");
+  if (x.numel() > 0) return half_spectrum_of(torch::stable::contiguous(x), FftNorm::by_root_n);
   std::vector<int64_t> size = sizes_of(x);
   size.back() = spectrum_columns(size.back());
   size.push_back(2);
   return empty_packed(x, size, x.scalar_type());
+}
+
+// Contiguous, and where torch takes pairs for complex numbers.
+inline Tensor in_pairs(const Tensor& spectrum) {
+  const Tensor given = torch::stable::contiguous(spectrum);
+  const auto at = reinterpret_cast<uintptr_t>(given.data_ptr());
+  return at % (2 * given.element_size()) == 0 ? given : torch::stable::clone(given);
 }
 
 template <class Backend>
@@ -79,10 +86,10 @@ Tensor half_spectrum_adjoint(const Tensor& spectrum, int64_t width) {
   std::vector<int64_t> size = sizes_of(spectrum);
   const size_t dim = size.size();
   STD_TORCH_CHECK(
-      dim >= 4 && size[dim - 1] == 2 && width >= 0 && size[dim - 2] == spectrum_columns(width),
+      dim >= 4 && size[dim - 1] == 2 && width > 0 && size[dim - 2] == spectrum_columns(width),
       "spectrum must be [B, C, *half, 2] of the width given");
-  if (spectrum.numel() > 0 && width > 0) {
-    return Backend::inverse(torch::stable::contiguous(spectrum), width, FftNorm::by_root_n, true);
+  if (spectrum.numel() > 0) {
+    return Backend::inverse(in_pairs(spectrum), width, FftNorm::by_root_n, true);
   }
   size.pop_back();
   size.back() = width;

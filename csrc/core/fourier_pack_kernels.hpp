@@ -44,7 +44,7 @@ struct PackRun {
                  b_re, b_im);
     const V c = load<C>(static_cast<const C*>(p.cosines) + l);
     const V s = load<C>(static_cast<const C*>(p.sines) + l);
-    pack(a_re, a_im, V(reversed(b_re)), V(reversed(b_im)), c, s, half_of(p), re, im);
+    pack(a_re, a_im, V(reversed(b_re)), V(reversed(b_im)), c, s, half_inside(p), re, im);
     interleave(re, im, low, high);
     store(row.to + 2 * l, low);
     store(row.to + 2 * l + lanes, high);
@@ -53,12 +53,12 @@ struct PackRun {
   static void pack_column(const PackProblem& p, const Row& row, int64_t l) {
     const C *a = row.own + 2 * l, *b = row.mirror + 2 * (p.width / 2 - l);
     const C c = static_cast<const C*>(p.cosines)[l], s = static_cast<const C*>(p.sines)[l];
-    pack(a[0], a[1], b[0], b[1], c, s, half_of(p), row.to[2 * l], row.to[2 * l + 1]);
+    pack(a[0], a[1], b[0], b[1], c, s, half_inside(p), row.to[2 * l], row.to[2 * l + 1]);
   }
 
-  static C half_of(const PackProblem& p) { return static_cast<C>(p.inside) * C(0.5); }
+  static C half_inside(const PackProblem& p) { return static_cast<C>(p.inside) * C(0.5); }
 
-  // The outer columns; of each only the part counts that belongs to a real image.
+  // The outer columns; of each only the part counts that belongs to a real array.
   static void pack_edges(const PackProblem& p, const Row& row) {
     const C half = static_cast<C>(p.edge) * C(0.5);
     const C *first = row.own, *first_mirror = row.mirror;

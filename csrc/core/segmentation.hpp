@@ -78,10 +78,11 @@ MEDKERN_INLINE int64_t segmentation_blocks(const SegmentationProblem& p) {
   return p.batch * segmentation_blocks_per_sample(p);
 }
 
-// Logits, probabilities and targets of a tile, a vector of slopes, and the sums of a block in
-// lanes.
+// Of each class logits, probabilities and targets of a tile, a vector of slopes, and the sums of a
+// block in lanes.
 MEDKERN_INLINE size_t segmentation_scratch(const SegmentationProblem& p) {
-  const int64_t values = 3 * kSegmentationTile + kSegmentationSums * kSegmentationLanes;
+  const int64_t slopes = kSegmentationLanes, sums = (kSegmentationSums - 1) * kSegmentationLanes;
+  const int64_t values = 3 * kSegmentationTile + slopes + sums;
   return static_cast<size_t>(p.classes * values) * sizeof(double);
 }
 

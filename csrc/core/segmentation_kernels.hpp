@@ -17,7 +17,7 @@ struct SegmentationTile {
   int64_t z_step, y_step;
   C *p, *slopes;
   const typename ExpConstants<C>::Integer* label;
-  bool ignores;  // some voxels have no label, or there are none
+  bool ignores;  // a voxel of the padded tile has no label, or lies behind the end
 };
 
 // Z: storage type of the logits and of their gradient.
@@ -127,7 +127,7 @@ struct SegmentationRun {
     return largest;
   }
 
-  // The logit of the label's class at lanes i.
+  // The logit of the label's class at lanes i; 0 where there is none.
   static MEDKERN_INLINE V labelled_logit(const Problem& p, const Tile& t, int64_t i) {
     const Integers label = load_raw<Integers>(t.label + i);
     V chosen{};
@@ -139,7 +139,8 @@ struct SegmentationRun {
   }
 
   // The largest logits of a tile, exp(z_k - largest) in the rows of p, and their sums over the
-  // classes. Row by row: of a voxel after the other they would wait for each other.
+  // classes. Row by row: the classes of one vector of voxels would each wait for the last one's
+  // sum.
   static void exponentials(const Problem& p, const Tile& t, C* largest, C* total) {
     for (int64_t i = 0; i < t.padded; i += lanes) {
       store(largest + i, largest_logit(p, t, i));
@@ -173,8 +174,8 @@ struct SegmentationRun {
   }
 
   // One class of a tile. `terms(i, times_y, entropy)` gives p and its share of the cross-entropy at
-  // lanes i, both 0 where a voxel does not count; times_y(v) is v times the target, 0 where that
-  // is.
+  // lanes i, both 0 where a voxel does not count; times_y(v) is v times the target, and 0 where the
+  // target is 0, whatever v is.
   template <bool labels, class Terms>
   static MEDKERN_INLINE void sum_class(const Problem& p, const Tile& t, int64_t k, double* totals,
                                        const Terms& terms) {

@@ -89,18 +89,4 @@ LaunchError launch_spectrum_gradient(const SpectrumProblem& p, bool float64, Str
   });
 }
 
-LaunchError launch_halve_columns(void* spectrum, int64_t rows, int64_t width, bool float64,
-                                 Stream stream) {
-  using namespace MEDKERN_ISA;
-  const unsigned blocks = blocks_for(rows * spectrum_columns(width));
-  if (float64) {
-    MEDKERN_LAUNCH(fourier_halve_bwd_kernel<double>, blocks, kThreads, 0, stream,
-                   static_cast<double*>(spectrum), rows, width);
-  } else {
-    MEDKERN_LAUNCH(fourier_halve_bwd_kernel<float>, blocks, kThreads, 0, stream,
-                   static_cast<float*>(spectrum), rows, width);
-  }
-  return launch_error();
-}
-
 }  // namespace medkern

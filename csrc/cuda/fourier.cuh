@@ -118,18 +118,4 @@ MEDKERN_GLOBAL void fourier_slope_bwd_kernel(SpectrumProblem p) {
   }
 }
 
-template <class C>
-MEDKERN_GLOBAL void fourier_halve_bwd_kernel(C* spectrum, int64_t rows, int64_t width) {
-  const int64_t columns = spectrum_columns(width);
-  MEDKERN_GRID_STRIDE(i, rows * columns) {
-    int64_t row, column;
-    split(i, columns, row, column);
-    if (column == 0 || 2 * column == width) continue;
-    auto bin = load_vector<C, 2>(spectrum + 2 * i);
-    bin[0] *= C(0.5);
-    bin[1] *= C(0.5);
-    store_vector(spectrum + 2 * i, bin);
-  }
-}
-
 }  // namespace medkern::MEDKERN_ISA

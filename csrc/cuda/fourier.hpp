@@ -27,8 +27,4 @@ LaunchError launch_spectrum_sums(const SpectrumProblem& p, bool float64, double*
 
 LaunchError launch_spectrum_gradient(const SpectrumProblem& p, bool float64, Stream stream);
 
-// Halves, in place, the columns of rows [rows, K, 2] that have mirror images.
-LaunchError launch_halve_columns(void* spectrum, int64_t rows, int64_t width, bool float64,
-                                 Stream stream);
-
 }  // namespace medkern

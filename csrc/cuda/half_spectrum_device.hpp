@@ -3,7 +3,7 @@
 
 #include "binding/half_spectrum.hpp"
 #include "device_tensors.hpp"
-#include "fourier.hpp"
+#include "half_spectrum.hpp"
 
 namespace medkern {
 

@@ -1,5 +1,6 @@
 #include "binding/fourier.hpp"
 #include "cuda/augment.hpp"
+#include "cuda/fourier.hpp"
 #include "cuda/half_spectrum_device.hpp"
 
 namespace medkern {

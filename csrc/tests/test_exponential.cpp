@@ -33,18 +33,16 @@ template <class C, class Exact>
 void check(const char* name, Vec<C> (*function)(Vec<C>), const Exact& exact, long double low,
            long double high, int sign, double most) {
   constexpr int steps = 40000;
-  double worst = 0, at = 0;
   for (int i = 0; i <= steps; ++i) {
     const auto size =
         static_cast<double>(low * std::pow(high / low, static_cast<long double>(i) / steps));
     const C x = static_cast<C>(i % 2 && sign == 0 ? -size : sign < 0 ? -size : size);
     const double error = units(lane_of(function, x), exact(static_cast<long double>(x)));
-    if (!(error <= worst)) worst = error, at = x;
+    if (error <= most) continue;
+    std::printf("%s<%d bytes>(%.17g) errs by %g units in the last place\n", name,
+                static_cast<int>(sizeof(C)), static_cast<double>(x), error);
+    std::exit(1);
   }
-  if (worst <= most) return;
-  std::printf("%s<%d bytes>(%.17g) errs by %g units in the last place\n", name,
-              static_cast<int>(sizeof(C)), at, worst);
-  std::exit(1);
 }
 
 template <class C>

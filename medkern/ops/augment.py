@@ -14,11 +14,7 @@ from torch import Tensor
 
 from medkern._registry import Op, OpSpec, Sample, register
 from medkern.interop import ArrayT, as_tensor
-from medkern.ops.fourier import (
-    as_images,
-    check_kind,
-    image_samples,
-)
+from medkern.ops.fourier import as_images, check_kind, image_samples
 from medkern.ops.half_spectrum import SPECTRAL, _half_spectrum, _half_spectrum_adjoint
 from medkern.reference import augment as reference
 from medkern.reference.fourier import amplitude

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from medkern._registry import Op, OpSpec, Sample, register
 from medkern.interop import ArrayT, as_tensor, dtype_name
-from medkern.ops.half_spectrum import SPECTRAL, _half_spectrum
+from medkern.ops.half_spectrum import SPECTRAL, _half_spectrum, spectrum_samples
 from medkern.reference import fourier as reference
 from medkern.reference.half_spectrum import column_counts
 from medkern.rules import choice, message, number
@@ -347,27 +347,12 @@ def image_samples(dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
             yield name, x
 
 
-def _spectra(dtype: torch.dtype) -> Iterator[tuple[str, Tensor, int]]:
-    """Half spectra of every kind of layout, and their widths."""
-    random = torch.Generator().manual_seed(4)
-
-    def spectrum(*shape: int) -> Tensor:
-        return torch.randn(*shape, 2, generator=random, dtype=torch.float64).to(dtype)
-
-    yield "contiguous", spectrum(2, 3, 4, 4), 6
-    yield "odd", spectrum(1, 2, 5, 35), 69
-    yield "transposed", spectrum(2, 2, 3, 4).transpose(2, 3), 5
-    yield "sliced", spectrum(2, 2, 9, 4)[:, 1:, 1::2], 6
-    yield "expanded", spectrum(1, 2, 1, 3).expand(2, 2, 4, 3, 2), 4
-    yield "channels_last", spectrum(2, 3, 4, 2).movedim(3, 1), 7
-    yield "empty-batch", spectrum(0, 2, 3, 3), 5
-    yield "size-1", spectrum(1, 1, 1, 1), 1
-
-
 def _loss_samples(dtype: torch.dtype) -> Iterator[Sample]:
     """Every kind of loss on the first spectrum, and one, in turn, on the others."""
     kinds = itertools.cycle(reference.KINDS)
-    for name, x, width in _spectra(dtype):
+    for name, x, width in spectrum_samples(dtype):
+        if x.dim() != 5:
+            continue
         y = x.flip(0, -1) - 0.25
         for kind in reference.KINDS if name == "contiguous" else [next(kinds)]:
             parameter = 0.3 if kind == "phase" else 1.0

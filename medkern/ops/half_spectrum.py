@@ -1,8 +1,8 @@
 """Half spectra of real arrays, and the adjoint of taking them: the transforms of losses and
 augmentations.
 
-The transforms are torch's; on the CPU, whose inverse is slow, packed. See
-`medkern.reference.half_spectrum`.
+The transforms are torch's. For even widths the adjoint on the CPU is one complex transform of half
+the width, as torch's inverse is slow there. See `medkern.reference.half_spectrum`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,30 @@ def _samples(dtype: torch.dtype) -> Iterator[Sample]:
         yield Sample(name, (x,))
 
 
+def spectrum_samples(dtype: torch.dtype) -> Iterator[tuple[str, Tensor, int]]:
+    """Half spectra of every kind of layout, and their widths."""
+    random = torch.Generator().manual_seed(4)
+
+    def spectrum(*shape: int) -> Tensor:
+        return torch.randn(*shape, 2, generator=random, dtype=torch.float64).to(dtype)
+
+    yield "contiguous", spectrum(2, 3, 4, 4), 6
+    yield "odd", spectrum(1, 2, 5, 35), 69
+    yield "transposed", spectrum(2, 2, 3, 4).transpose(2, 3), 5
+    yield "sliced", spectrum(2, 2, 9, 4)[:, 1:, 1::2], 6
+    yield "expanded", spectrum(1, 2, 1, 3).expand(2, 2, 4, 3, 2), 4
+    yield "channels_last", spectrum(2, 3, 4, 2).movedim(3, 1), 7
+    yield "empty-batch", spectrum(0, 2, 3, 3), 5
+    yield "size-1", spectrum(1, 1, 1, 1), 1
+    yield "line", spectrum(2, 3, 5), 8
+    yield "line-odd", spectrum(2, 3, 5), 9
+    yield "volume", spectrum(1, 2, 3, 4, 3), 4
+    yield "volume-odd", spectrum(1, 2, 4, 3, 3).transpose(2, 3), 5
+
+
 def _adjoint_samples(dtype: torch.dtype) -> Iterator[Sample]:
-    """Spectra of no real array, strided like the images, of odd and even widths in turn."""
-    for i, (name, x, _) in enumerate(image_layouts(dtype)):
-        spectrum = torch.stack([x, 1 - x]).movedim(0, -1)
-        columns = x.shape[-1]
-        yield Sample(name, (spectrum, 2 * columns - 1 - i % 2 * (columns > 1)))
+    for name, spectrum, width in spectrum_samples(dtype):
+        yield Sample(name, (spectrum, width))
 
 
 _half_spectrum: Op = register(

@@ -11,9 +11,9 @@ namespace medkern::MEDKERN_ISA {
 
 // exp(x) = 2^n (1 + q), q = exp(r) - 1 = r + r^2 (c_2 + c_3 r + ...), n = round(x / log 2): adding
 // `magic`, which is 1.5 times the first power of two whose unit in the last place is 1, rounds and
-// leaves n in the low bits. The polynomials are those of the smallest relative error over |r| <=
-// log(2) / 2: 3e-9 in float32, 4e-18 in float64. log(x) = e log 2 + log m with m in [sqrt 1/2, sqrt
-// 2), whose lower end has the bits `root_half`.
+// leaves n in the low bits. The polynomials, c[0] = c_2 and on, are those of the smallest relative
+// error over |r| <= log(2) / 2: 4e-9 in float32, 1e-17 in float64, rounded as they are. log(x) = e
+// log 2 + log m with m in [sqrt 1/2, sqrt 2), whose lower end has the bits `root_half`.
 template <class C>
 struct ExpConstants;
 template <>
