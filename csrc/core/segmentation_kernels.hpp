@@ -173,37 +173,39 @@ struct SegmentationRun {
     return (z < C{} ? e : V{} + C{1}) * inverse;
   }
 
-  // One class of a tile. `terms(i, times_y, entropy)` gives p and its share of the cross-entropy at
-  // lanes i, both 0 where a voxel does not count; times_y(v) is v times the target, and 0 where the
-  // target is 0, whatever v is.
+  // What the target of a class is at lanes i: whether it is the label, or the value.
+  template <bool labels>
+  static MEDKERN_INLINE auto target_of(const Problem& p, const Tile& t, int64_t k, int64_t i) {
+    if constexpr (labels) {
+      return load_raw<Integers>(t.label + i) == static_cast<Integer>(k) + first_label(p);
+    } else {
+      return load<C>(t.y + k * t.y_step + i);
+    }
+  }
+
+  // Adds `value` times the target, and nothing where that is 0, whatever the value.
+  static MEDKERN_INLINE void add_times(V& sum, Integers is_label, V value) {
+    sum += is_label ? value : V{};
+  }
+  static MEDKERN_INLINE void add_times(V& sum, V y, V value) { sum += y == C{} ? V{} : y * value; }
+
+  // One class of a tile. `terms(i, target, entropy)` gives p at lanes i, 0 where a voxel does not
+  // count, and adds its share of the cross-entropy.
   template <bool labels, class Terms>
   static MEDKERN_INLINE void sum_class(const Problem& p, const Tile& t, int64_t k, double* totals,
                                        const Terms& terms) {
     LaneSums<C> product, mass, squares, target, target_squares, surprise;
-    const Integer mine = static_cast<Integer>(k) + first_label(p);
     for (int64_t start = 0; start < t.padded; start += width) {
 #pragma GCC unroll 4
       for (int part = 0; part < parts; ++part) {
         const int64_t i = start + part * lanes;
-        const Integers label = load_raw<Integers>(t.label + i);
-        V entropy;
-        if constexpr (labels) {
-          const auto times_y = [&](V v) { return label == mine ? v : V{}; };
-          const V q = terms(i, times_y, entropy);
-          mass.part[part] += q;
-          squares.part[part] += q * q;
-          product.part[part] += times_y(q);
-          target.part[part] += times_y(V{} + C{1});
-        } else {
-          const V y = load<C>(t.y + k * t.y_step + i);
-          const V q = terms(i, [&](V v) { return y == C{} ? V{} : y * v; }, entropy);
-          mass.part[part] += q;
-          squares.part[part] += q * q;
-          product.part[part] += q * y;
-          target.part[part] += y;
-          target_squares.part[part] += y * y;
-        }
-        surprise.part[part] += entropy;
+        const auto y = target_of<labels>(p, t, k, i);
+        const V q = terms(i, y, surprise.part[part]);
+        mass.part[part] += q;
+        squares.part[part] += q * q;
+        add_times(product.part[part], y, q);
+        add_times(target.part[part], y, V{} + C{1});
+        if constexpr (!labels) target_squares.part[part] += y * y;
       }
     }
     const LaneSums<C>* sums[columns] = {
@@ -224,12 +226,12 @@ struct SegmentationRun {
     }
     if (t.ignores) clear_ignored(p, t);
     for (int64_t k = 0; k < p.classes; ++k) {
-      const auto terms = [&](int64_t i, const auto& times_y, V& entropy) {
+      const auto terms = [&](int64_t i, auto y, V& entropy) {
         if constexpr (labels) {
-          entropy = times_y(load<C>(surprise + i));
+          add_times(entropy, y, load<C>(surprise + i));
         } else {
           const V below = load<C>(largest + i) - load<C>(t.z + k * t.z_step + i);
-          entropy = times_y(below + load<C>(surprise + i));
+          add_times(entropy, y, below + load<C>(surprise + i));
         }
         return load<C>(t.p + k * row + i) * load<C>(scale + i);
       };
@@ -240,25 +242,17 @@ struct SegmentationRun {
   template <bool labels>
   static void sum_sigmoid(const Problem& p, const Tile& t, double* totals) {
     for (int64_t k = 0; k < p.classes; ++k) {
-      const auto terms = [&](int64_t i, const auto& times_y, V& entropy) {
+      const auto terms = [&](int64_t i, auto y, V& entropy) {
         const Integers skip = load_raw<Integers>(t.label + i) == ignored;
         const V z = load<C>(t.z + k * t.z_step + i);
         V log_part;
         const V q = sigmoid(z, log_part), constant = (z > C{} ? z : V{}) + log_part;
-        entropy = (skip ? V{} : constant) + times_y(-z);
+        entropy += skip ? V{} : constant;
+        add_times(entropy, y, -z);
         return skip ? V{} : q;
       };
       sum_class<labels>(p, t, k, totals + k * columns * kSegmentationLanes, terms);
     }
-  }
-
-  // y of class k times `value`, at lanes i.
-  template <bool labels>
-  static MEDKERN_INLINE V times_target(const Problem& p, const Tile& t, int64_t k, int64_t i,
-                                       V value) {
-    const Integer mine = static_cast<Integer>(k) + first_label(p);
-    if constexpr (labels) return load_raw<Integers>(t.label + i) == mine ? value : V{};
-    return load<C>(t.y + k * t.y_step + i) * value;
   }
 
   // With v_j = p_j (g_1 + 2 g_2 p_j) + y_j (g_0 p_j - g_5) the gradient is v_j - p_j sum_k v_k.
@@ -272,8 +266,8 @@ struct SegmentationRun {
       for (int64_t k = 0; k < p.classes; ++k) {
         const C* g = weights + k * kSegmentationSums;
         const V q = load<C>(t.p + k * row + i) * scale;
-        const V v =
-            q * (g[1] + (g[2] + g[2]) * q) + times_target<labels>(p, t, k, i, g[0] * q - g[5]);
+        V v = q * (g[1] + (g[2] + g[2]) * q);
+        add_times(v, target_of<labels>(p, t, k, i), g[0] * q - g[5]);
         store(t.slopes + k * lanes, v);
         sum += v;
       }
@@ -292,8 +286,10 @@ struct SegmentationRun {
         const C* g = weights + k * kSegmentationSums;
         V unused;
         const V q = sigmoid(load<C>(t.z + k * t.z_step + i), unused);
-        const V a = times_target<labels>(p, t, k, i, V{} + g[0]) + (g[1] + (g[2] + g[2]) * q);
-        const V error = q - times_target<labels>(p, t, k, i, V{} + C{1});
+        const auto y = target_of<labels>(p, t, k, i);
+        V a = g[1] + (g[2] + g[2]) * q, error = q;
+        add_times(a, y, V{} + g[0]);
+        add_times(error, y, V{} - C{1});
         store(t.p + k * row + i, q * (C{1} - q) * a + g[5] * error);
       }
     }
