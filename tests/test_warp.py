@@ -320,6 +320,17 @@ def test_nan_in_the_image_spreads_to_its_readers():
     assert not mk.warp(x, far).isnan().any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("axes", [2, 3])
+def test_nearest_of_two_is_the_even_one(axes, dtype):
+    x = torch.arange(40, dtype=dtype).expand(1, 2, *[3] * (axes - 1), 40)
+    u = torch.zeros(1, axes, *[3] * (axes - 1), 40, dtype=dtype)
+    u[:, -1] = 0.5
+    p = torch.arange(39, dtype=dtype)
+    got = mk.warp(x, u, mode="nearest", padding="border")[..., :39]
+    assert torch.equal(got, (p + p % 2).expand_as(got))
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_infinite_voxels(mode, padding):
