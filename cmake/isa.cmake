@@ -17,7 +17,8 @@ list(FILTER family_sources EXCLUDE REGEX "dispatch\\.cpp$")
 # Sanitized kernels are tested, not timed: optimising them takes minutes, and so does compiling those
 # that no C++ test runs. Under ThreadSanitizer only those that have threads of their own matter.
 # UndefinedBehaviorSanitizer doubles the time to compile and sees nearly one source in all variants:
-# the baseline alone has it.
+# the baseline alone has it. A library, as a target's own options come before those of medkern_flags,
+# and the last one counts.
 set(isa_optimisation -O3)
 add_library(medkern_variant INTERFACE)
 set(has_numeric_tests ON)
